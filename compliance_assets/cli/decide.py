@@ -1,0 +1,108 @@
+"""review, approve, reject, defer, revoke: people decide, with their own keys."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from compliance_assets.cli import shown
+from compliance_assets.cli.options import json_option, open_project, people_keys, root_option, signer_options
+
+if TYPE_CHECKING:
+    from compliance_assets.governance.deciding import Kind
+
+
+@click.command()
+@click.argument("system")
+@root_option
+@json_option
+def review(system: str, root: Path | None, as_json: bool) -> None:
+    """Show the release of SYSTEM that waits for people, as an approver should see it."""
+    from compliance_assets.governance.review import review_document
+    from compliance_assets.trust.canonical import digest_of
+
+    document = review_document(open_project(root, writer=False), system)
+    if as_json:
+        shown.as_json(document)
+        return
+    shown.review(document)
+    click.echo(f"\nThis page has the digest {digest_of(document)}; it goes into your signature.")
+    click.echo(f"Decide: compliance approve {system} --as YOU --role ROLE --reason '…'   (or reject, defer)")
+
+
+def _decide(decision: Kind, system: str, person: str, role: str, key: Path | None, reason: str, root: Path | None, as_json: bool,
+            until: str = "") -> None:
+    from compliance_assets.governance.deciding import Signer, decide_release, private_key
+    from compliance_assets.governance.review import review_document
+
+    river = open_project(root)
+    opened = time.monotonic()
+    if not as_json:
+        shown.review(review_document(river, system))
+    signer = Signer(person, role, private_key(river, person, key, people_keys(river)))
+    statement, path = decide_release(river, system, signer, decision, reason, opened_seconds=int(time.monotonic() - opened), due=until)
+    if as_json:
+        shown.as_json({"decision": decision, "person": person, "role": role, "statement": statement.digest, "file": str(path),
+                       "subjects": {name: str(digest) for name, digest in statement.subjects}})
+        return
+    click.echo(f"\n{person} signed: {decision}. Statement {statement.digest.short}, in the inbox.")
+    click.echo(f"The approval sensor takes it from there; without Dagster: compliance deploy {system}")
+
+
+@click.command()
+@click.argument("system")
+@signer_options
+@root_option
+@json_option
+def approve(system: str, person: str, role: str, key: Path | None, reason: str, root: Path | None, as_json: bool) -> None:
+    """Approve the release of SYSTEM in review: sign exactly its digests with your SSH key."""
+    _decide("approve", system, person, role, key, reason, root, as_json)
+
+
+@click.command()
+@click.argument("system")
+@signer_options
+@root_option
+@json_option
+def reject(system: str, person: str, role: str, key: Path | None, reason: str, root: Path | None, as_json: bool) -> None:
+    """Reject the release of SYSTEM in review. The same model and report cannot come back unchanged."""
+    _decide("reject", system, person, role, key, reason, root, as_json)
+
+
+@click.command()
+@click.argument("system")
+@click.option("--until", required=True, metavar="YYYY-MM-DD", help="The date until which you put it off.")
+@signer_options
+@root_option
+@json_option
+def defer(system: str, until: str, person: str, role: str, key: Path | None, reason: str, root: Path | None, as_json: bool) -> None:
+    """Put the decision about SYSTEM off until a date; the release stays blocked."""
+    from datetime import date
+
+    try:
+        date.fromisoformat(until)
+    except ValueError as error:
+        raise click.BadParameter(f"{until!r} is not a date like 2027-01-31", param_hint="--until") from error
+    _decide("defer", system, person, role, key, reason, root, as_json, until)
+
+
+@click.command()
+@click.argument("system")
+@click.argument("statement")
+@signer_options
+@root_option
+@json_option
+def revoke(system: str, statement: str, person: str, role: str, key: Path | None, reason: str, root: Path | None, as_json: bool) -> None:
+    """Take back your decision STATEMENT (its digest) about SYSTEM. What is deployed stays: use rollback for that."""
+    from compliance_assets.governance.deciding import Signer, private_key, revoke_decision
+
+    river = open_project(root)
+    signer = Signer(person, role, private_key(river, person, key, people_keys(river)))
+    revoked, path = revoke_decision(river, system, statement, signer, reason)
+    if as_json:
+        shown.as_json({"decision": "revoke", "revokes": statement, "statement": revoked.digest, "file": str(path)})
+    else:
+        click.echo(f"{person} revoked {statement[:12]}. Statement {revoked.digest.short}, in the inbox.")

@@ -1,0 +1,107 @@
+"""How answers look in a terminal: tables, marks and sentences. Green is never the default; unknown is written as unknown."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from compliance_assets.pipeline import Advance
+
+MARKS: Mapping[str, tuple[str, str]] = {
+    "PASS": ("✓", "green"), "FAIL": ("✗", "red"), "ERROR": ("✗", "red"), "INCONCLUSIVE": ("?", "yellow"),
+    "INSUFFICIENT_DATA": ("?", "yellow"), "NOT_RUN": ("·", "bright_black"), "NOT_APPLICABLE": ("-", "bright_black"),
+}
+
+
+def as_json(body: object) -> None:
+    """One JSON document on stdout, for machines."""
+    click.echo(json.dumps(body, indent=2, ensure_ascii=False, default=str))
+
+
+def mark(verdict: str) -> str:
+    """A verdict as a coloured sign and its name."""
+    sign, colour = MARKS[verdict]
+    return click.style(f"{sign} {verdict}", fg=colour)
+
+
+def heading(text: str) -> None:
+    click.echo("\n" + click.style(text, bold=True))
+
+
+def table(rows: Iterable[Sequence[object]], head: Sequence[str]) -> None:
+    """A plain table, columns as wide as their content, the last one free."""
+    from rich.console import Console
+    from rich.table import Table
+
+    shown = Table(box=None, pad_edge=False, header_style="bold")
+    for name in head:
+        shown.add_column(name, overflow="fold")
+    for row in rows:
+        shown.add_row(*[str(cell) for cell in row])
+    Console(highlight=False, soft_wrap=False).print(shown)
+
+
+def advance_line(outcome: Advance) -> None:
+    """What one stage came to, with its gates."""
+    rule = outcome.stage
+    how = "reused" if outcome.reused else "judged again" if not outcome.computed else f"{outcome.seconds:.1f} s"
+    verdict = click.style("passed", fg="green") if outcome else click.style("failed", fg="red")
+    click.echo(f"{click.style(f'{rule.number} {rule.title}', bold=True)} → {rule.makes} {outcome.digest.short}  {verdict}  "
+               + click.style(f"({how}, ledger #{outcome.record_index})", dim=True))
+    for report in outcome.reports:
+        click.echo(f"    {mark(report.verdict.value):<28} {report.gate}" + click.style(f"  {_headline(report)}", dim=True))
+        for finding in report.failures:
+            if report.verdict.value != "NOT_RUN":
+                click.echo(click.style(f"        {finding.sentence()}", fg="red")
+                           + (click.style(f"  because: {finding.because}", dim=True) if finding.because else ""))
+
+
+def _headline(report: Any) -> str:
+    """The one number that says most about a gate that passed, or how many findings it had."""
+    measured = [finding for finding in report.findings if finding.value is not None and finding.lower is not None]
+    if report and measured:
+        shown = "; ".join(finding.sentence() for finding in measured[:2])
+        more = len(measured) - 2
+        return shown + (f"; {more} more" if more > 0 else "")
+    count = len(report.findings)
+    return f"{count} finding{'s' if count != 1 else ''}"
+
+
+def review(document: Mapping[str, Any]) -> None:
+    """The review as an approver sees it in a terminal."""
+    heading(f"Release {document['release'][:12]} of {document['system']} to {document['environment']}?")
+    click.echo(f"{document['title']} · {document['provider']} · {document['registry']}")
+    click.echo(f"Purpose: {document['intended_purpose']}")
+    if document["demonstration"]:
+        click.echo(click.style("A demonstration: people and keys were made by the program.", fg="yellow"))
+    heading("Needs your judgement")
+    for sentence in document["judgement"]:
+        click.echo(f"  • {sentence}")
+    heading("What the gates found")
+    for stage in document["stages"]:
+        gates = ", ".join(f"{gate['gate']} {mark(gate['verdict'])}" for gate in stage["gates"])
+        click.echo(f"  {stage['stage']:<24} {stage['output'][:12]}  ledger #{stage['ledger_index']}  {gates}")
+    measured = [(finding["sentence"], finding["n"] if "n" in finding else "", finding["bound"], finding["verdict"])
+                for stage in document["stages"] if stage["stage"] == "model_evaluation"
+                for gate in stage["gates"] for finding in gate["findings"] if "value" in finding and "bound" in finding]
+    if measured:
+        heading("Evaluation against declared bounds (95 % intervals)")
+        table(measured, ("finding", "n", "bound", "verdict"))
+    heading("What approval authorises")
+    for step in document["authorises"]:
+        click.echo(f"  • {step}")
+    click.echo("  It undoes itself on: " + "; ".join(document["undoes_itself"]))
+    click.echo(f"  Valid for {document['valid_for']} from the decision to the first exposure.")
+    heading("Who was heard")
+    for heard in document["heard"]:
+        click.echo(f"  {click.style('✓', fg='green')} {heard['person']} as {heard['role']}: {heard['rationale']}")
+    for person in document["rejected"]:
+        click.echo(f"  {click.style('✗', fg='red')} {person['person']} rejected: {person['rationale']}")
+    for person in document["not_counted"]:
+        click.echo(f"  {click.style('·', fg='yellow')} {person['person']}'s decision does not count: {person['why']}")
+    for role in document["missing"]:
+        click.echo(f"  … waiting for {role['people']} × {role['role']}")

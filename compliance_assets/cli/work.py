@@ -1,0 +1,117 @@
+"""run, status, deploy, serve: driving stages, and what answers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from compliance_assets.cli import shown
+from compliance_assets.cli.options import driver, json_option, open_project, progress, root_option
+from compliance_assets.policy.river import ASSETS, RIVER, STAGE_NAMES
+
+STAGE = click.Choice([*STAGE_NAMES, *ASSETS, *(str(rule.number) for rule in RIVER)])
+
+
+@click.command()
+@click.argument("system")
+@click.option("--to", "stop", type=STAGE, default="pre_deployment_approval", show_default=True, help="The last stage to run.")
+@click.option("--from", "start", type=STAGE, default="data_preparation", show_default=True, help="The first stage to run.")
+@root_option
+@json_option
+def run(system: str, stop: str, start: str, root: Path | None, as_json: bool) -> None:
+    """Drive SYSTEM's stages through the same river as Dagster does.
+
+    Stages that the same inputs, code and definition have already passed are not executed again. Exit 1 when a gate fails or
+    people are still to be heard.
+    """
+    from compliance_assets.errors import Waiting
+
+    river = open_project(root, listeners=() if as_json else (progress,))
+    drive_and_show(river, system, start, stop, as_json, Waiting)
+
+
+def drive_and_show(river: object, system: str, start: str, stop: str, as_json: bool, waiting: type[Exception]) -> None:
+    """Drive, showing each stage as it ends; exit 1 after the first whose gate fails."""
+    from compliance_assets.pipeline import River, drive
+
+    assert isinstance(river, River)
+    outcomes = []
+    passed = True
+    for outcome in drive(river, system, driver(), start=start, stop=stop):
+        passed = bool(outcome)
+        if as_json:
+            outcomes.append({"stage": outcome.stage.name, "asset": outcome.stage.makes, "digest": outcome.digest, "passed": passed,
+                             "reused": outcome.reused, "ledger_index": outcome.record_index,
+                             "gates": [report.as_json() for report in outcome.reports]})
+        else:
+            shown.advance_line(outcome)
+    if as_json:
+        shown.as_json({"system": system, "passed": passed, "stages": outcomes})
+    elif passed:
+        click.echo(f"{system} stands at {stop}.")
+    else:
+        click.echo(click.style(f"{system} halted: a gate failed. ", fg="red")
+                   + "Nothing downstream exists. The failed run is recorded. Mend the data or the declaration, and run again.")
+    if not passed:
+        raise click.exceptions.Exit(1)
+
+
+@click.command()
+@click.argument("system", required=False)
+@root_option
+@json_option
+def status(system: str | None, root: Path | None, as_json: bool) -> None:
+    """Where each system stands, and what it waits for."""
+    from compliance_assets.governance.standing import standing_of
+
+    river = open_project(root, writer=False)
+    found = [standing_of(river, name) for name in ((system,) if system else river.systems)]
+    if as_json:
+        shown.as_json({"home": str(river.home.path), "profile": river.organisation.profile,
+                       "ledger": river.archive.head().model_dump(), "systems": found})
+        return
+    head = river.archive.head()
+    click.echo(f"Home {river.home.path} · profile {river.organisation.profile} · ledger of {head.size} entries, root {head.root[:12]}")
+    if river.organisation.profile == "development":
+        click.echo(click.style("Development: one person; everything runs, nothing is promotable, there is no production.", fg="yellow"))
+    click.echo("On one machine, one user holds every machine key; people's keys are their own (docs/threat-model.md).")
+    for entry in found:
+        shown.heading(f"{entry['system']}  {entry['title']}")
+        click.echo(f"  definition {entry['definition'][:12]} ({'approved' if entry['in_force'] else 'NOT approved'})"
+                   f" · in production: {entry['production'] or 'nothing'}")
+        for stage in entry["stages"]:
+            sign = {"passed": click.style("✓", fg="green"), "failed": click.style("✗", fg="red"),
+                    "error": click.style("✗", fg="red"), "not run": click.style("·", dim=True)}[stage["state"]]
+            click.echo(f"  {sign} {stage['number']} {stage['title']:<26} {stage['state']:<8} {stage['digest'][:12]:<12} {stage['when'][:19]}")
+            for sentence in stage["failures"]:
+                click.echo(click.style(f"        {sentence}", fg="red"))
+        click.echo(f"  {click.style('waits for: ', bold=True)}{entry['waits_for']}")
+
+
+@click.command()
+@click.argument("system")
+@root_option
+@json_option
+def deploy(system: str, root: Path | None, as_json: bool) -> None:
+    """Admit the inbox and, if SYSTEM's release is approved, roll it out: shadow, canary, full.
+
+    Needs `compliance serve ENVIRONMENT` running, and traffic. A step without enough requests holds; doing this again goes on.
+    """
+    from compliance_assets.errors import Waiting
+
+    river = open_project(root, listeners=() if as_json else (progress,))
+    drive_and_show(river, system, "pre_deployment_approval", "deployment", as_json, Waiting)
+
+
+@click.command()
+@click.argument("environment")
+@root_option
+def serve(environment: str, root: Path | None) -> None:
+    """Supervise ENVIRONMENT's model servers and router: what answers is what the ledger says."""
+    from compliance_assets.serving.supervisor import ports_of, run_supervisor
+
+    river = open_project(root, writer=False)
+    ports = ports_of(river.organisation, environment)
+    click.echo(f"{environment} answers on http://{ports.host}:{ports.callers} with what the ledger says. Ctrl-C ends it.", err=True)
+    run_supervisor(river.home, river.root, environment)

@@ -1,0 +1,348 @@
+"""The archive: the ledger, the artefact store and the trusted keys, read together, so that every record is authentic or refused.
+
+Signatures are checked here, once for each entry: a stage record needs the pipeline's key (it ran) and the gate's key (it was
+judged), a deployment step the deployer's, a decision the key of the very person it names. Keys are those of the trust policy
+under which the record was made, and a trust policy counts only if it was the first, or if people of the one before it
+approved it (the rule of TUF: version n+1 is vouched for by a threshold of version n).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from compliance_assets.errors import ClockError, LedgerCorrupt, UntrustedEvidence
+from compliance_assets.evidence import records
+from compliance_assets.evidence.artefacts import ArtefactStore
+from compliance_assets.evidence.home import Home
+from compliance_assets.evidence.ledger import Entry, Ledger, NewEntry
+from compliance_assets.evidence.records import Decision, DeploymentStep, Head, Statement, TrustPolicy
+from compliance_assets.policy.organisation import Organisation
+from compliance_assets.trust.canonical import Digest, parse_rfc3339, rfc3339
+from compliance_assets.trust.keys import PublicKey, SigningKey
+from compliance_assets.trust.merkle import Checkpoint
+from compliance_assets.trust.signatures import Envelope, sign_envelope, verify_envelope, verify_person
+
+CLOCK_TOLERANCE = timedelta(seconds=5)
+SIGNED_BY: Mapping[str, tuple[str, ...]] = {
+    "stage": ("pipeline", "gate"), "reuse": ("pipeline",), "deployment": ("deployer",),
+    "trust-policy": ("log",), "definition": ("pipeline",),
+}
+
+
+@dataclass(frozen=True)
+class Record:
+    """An authentic statement, and where it stands in the ledger."""
+
+    index: int
+    statement: Statement
+    envelope: Envelope
+
+    @property
+    def body(self) -> Any:
+        return self.statement.body
+
+    @property
+    def digest(self) -> Digest:
+        return self.statement.digest
+
+
+@dataclass
+class Archive:
+    """Authentic records of one home. `organisation` is the file people can edit; the ledger says whether it may count."""
+
+    home: Home
+    organisation: Organisation
+    ledger: Ledger
+    artefacts: ArtefactStore
+    _authentic: dict[int, Record] = field(default_factory=dict, repr=False)
+    _reigns: tuple[int, tuple[tuple[int, Organisation], ...]] = field(default=(-1, ()), repr=False)
+
+    @classmethod
+    def open(cls, home: Home, organisation: Organisation, *, writer: bool = True) -> Archive:
+        """Open an existing home. A reader holds no key."""
+        log_key = SigningKey.load(home.key_path("log")) if writer and home.key_path("log").is_file() else None
+        ledger = Ledger.open(home.ledger, organisation.log_key(), log_key, subjects_of=_subjects, columns_of=_columns)
+        return cls(home, organisation, ledger, ArtefactStore(home.artefacts))
+
+    # ------------------------------------------------------------------------------------------------ authenticity
+
+    def reigns(self) -> tuple[tuple[int, Organisation], ...]:
+        """Every trust policy that ever counted, with the ledger index from which it did."""
+        size = self.ledger.size
+        if self._reigns[0] == size:
+            return self._reigns[1]
+        admitted: list[tuple[int, Organisation]] = []
+        for entry in self.ledger.by_kind("trust-policy"):
+            envelope = Envelope.from_bytes(entry.body)
+            statement = Statement.read(envelope.payload)
+            proposed = Organisation.model_validate(statement.body.organisation)
+            if statement.subject("trust-policy") != proposed.digest:
+                raise UntrustedEvidence(f"Ledger entry {entry.index} names another trust policy than it holds.",
+                                        rule="trust policy", value=str(entry.index), remedy="The ledger has been tampered with.")
+            if not admitted:
+                if entry.index != 0:
+                    raise LedgerCorrupt("The ledger does not begin with a trust policy.", rule="trust policy",
+                                        value=str(entry.index), remedy="This ledger was not made by `compliance init`.")
+                self._signed_by_role(envelope, "trust-policy", proposed, entry.index)
+                admitted.append((0, proposed))
+                continue
+            before = admitted[-1][1]
+            self._signed_by_role(envelope, "trust-policy", before, entry.index)
+            since = self._approved_since("trust-policy", proposed.digest, before.definitions.approved_by, admitted)
+            if since is not None:
+                admitted.append((max(since, entry.index), proposed))
+        self._reigns = (size, tuple(admitted))
+        return self._reigns[1]
+
+    def _approved_since(self, purpose: str, subject: Digest, requires: Iterable[Any],
+                        reigns: Sequence[tuple[int, Organisation]]) -> int | None:
+        """The ledger index at which enough people had approved `subject`, or None."""
+        people: dict[str, str] = {}
+        for entry in self.ledger.by_subject(subject, f"subject:{purpose}"):
+            record = self._decision(entry, reigns)
+            if record.body.decision == "reject":
+                return None
+            if record.body.decision == "approve" and record.body.scope.purpose == purpose:
+                people[record.body.person] = record.body.role
+                if _quorum(people, requires, _organisation_at(reigns, entry.index)):
+                    return entry.index
+        return None
+
+    def _signed_by_role(self, envelope: Envelope, kind: str, organisation: Organisation, index: int) -> None:
+        wanted = SIGNED_BY[kind]
+        at = parse_rfc3339(_moment(Statement.read(envelope.payload).body))
+        keys: dict[str, PublicKey] = {}
+        roles: dict[str, str] = {}
+        for key in organisation.machine_keys:
+            # A key vouches for nothing before its first or after its last moment.
+            if parse_rfc3339(key.valid_from) <= at and (key.valid_until is None or at <= parse_rfc3339(key.valid_until)):
+                keys[key.public.keyid] = key.public
+                roles[key.public.keyid] = key.role
+        signers = {roles[keyid] for keyid in verify_envelope(envelope, keys)}
+        missing = [role for role in wanted if role not in signers]
+        if missing:
+            raise UntrustedEvidence(
+                f"Ledger entry {index} ({kind}) is not signed by the {' and the '.join(missing)} key of the trust policy in force.",
+                rule="signature", value=f"entry {index}",
+                remedy="Do not use it. Run the stage again with the home's own keys, or approve the new organisation.yaml.")
+
+    def _decision(self, entry: Entry, reigns: Sequence[tuple[int, Organisation]]) -> Record:
+        envelope = Envelope.from_bytes(entry.body)
+        statement = Statement.read(envelope.payload)
+        organisation = _organisation_at(reigns, entry.index)
+        check_decision(envelope, statement, organisation)
+        return Record(entry.index, statement, envelope)
+
+    def authentic(self, entry: Entry) -> Record:
+        """The record in a ledger entry, if it is signed by whom it must be under the trust policy of its time."""
+        known = self._authentic.get(entry.index)
+        if known is not None and known.envelope.to_bytes() == entry.body:
+            return known
+        envelope = Envelope.from_bytes(entry.body)
+        statement = Statement.read(envelope.payload)
+        if statement.kind != entry.kind:
+            raise UntrustedEvidence(f"Ledger entry {entry.index} is filed as {entry.kind} but says {statement.kind}.",
+                                    rule="statement", value=str(entry.index), remedy="The ledger has been tampered with.")
+        reigns = self.reigns()
+        organisation = _organisation_at(reigns, entry.index)
+        if statement.kind == "decision":
+            check_decision(envelope, statement, organisation)
+        else:
+            self._signed_by_role(envelope, statement.kind, organisation, entry.index)
+        if statement.kind in ("stage", "deployment") and statement.body.trust_policy != organisation.digest:
+            raise UntrustedEvidence(f"Ledger entry {entry.index} was made under another trust policy than the one in force there.",
+                                    rule="trust policy", value=statement.body.trust_policy,
+                                    remedy="Run the stage again under the approved organisation.yaml.")
+        record = Record(entry.index, statement, envelope)
+        self._authentic[entry.index] = record
+        return record
+
+    def require_trust_policy(self) -> Organisation:
+        """organisation.yaml as it stands, if the ledger says that it counts."""
+        reigns = self.reigns()
+        if not reigns or reigns[-1][1].digest != self.organisation.digest:
+            raise UntrustedEvidence(
+                f"organisation.yaml ({self.organisation.digest.short}) is not the trust policy in force "
+                f"({reigns[-1][1].digest.short if reigns else 'none'}).", rule="trust policy", value=self.organisation.digest,
+                remedy="Restore it, or have the new one approved: `compliance definition approve --trust-policy`.")
+        return self.organisation
+
+    # ----------------------------------------------------------------------------------------------------- reading
+
+    def find(self, digest: Digest, role: str) -> tuple[Record, ...]:
+        """Authentic records that mention `digest` in that role, oldest first; refuses if one of them is not authentic."""
+        return tuple(self.authentic(entry) for entry in self.ledger.by_subject(digest, role))
+
+    def _listed(self, digest: Digest, role: str) -> tuple[Record, ...]:
+        """As `find`, but a record that nobody trusted signed is passed over, as if it were not there.
+
+        For lists ("everything this stage made"): a stranger's entry must not keep everybody from working, and passing it over
+        can never make anything pass, since only authentic records do. `verify` reports it. A damaged ledger still refuses.
+        """
+        found: list[Record] = []
+        for entry in self.ledger.by_subject(digest, role):
+            try:
+                found.append(self.authentic(entry))
+            except LedgerCorrupt:
+                raise
+            except UntrustedEvidence:
+                continue
+        return tuple(found)
+
+    def entries(self) -> Iterator[Record]:
+        """Every record, oldest first."""
+        for index in range(self.ledger.size):
+            yield self.authentic(self.ledger.entry(index))
+
+    def executions_of(self, digest: Digest) -> tuple[Record, ...]:
+        """Stage records whose output is `digest`."""
+        return self.find(digest, "output")
+
+    def made_by(self, system: str, stage: str) -> tuple[Record, ...]:
+        """Every execution of one stage of one system."""
+        return self._listed(records.made(system, stage), "made")
+
+    def with_key(self, key: Digest, role: str = "key") -> tuple[Record, ...]:
+        return self._listed(key, role)
+
+    def deployments(self, environment: str) -> tuple[Record, ...]:
+        """Every deployment step of an environment, oldest first."""
+        return self._listed(records.environment(environment), "environment")
+
+    def decisions_on(self, digest: Digest, name: str) -> tuple[Record, ...]:
+        """Every decision in which `digest` is the subject called `name`."""
+        return self._listed(digest, f"subject:{name}")
+
+    def definition_in_force(self, system: str) -> Digest | None:
+        """The definition that enough people approved last, or None. A rejected or revoked one is not in force."""
+        reigns = self.reigns()
+        approved: dict[Digest, dict[str, str]] = {}
+        order: list[Digest] = []
+        for record in self._listed(records.of_system(system), "decided:definition"):
+            digest = record.statement.subject("definition")
+            if digest is None:
+                continue
+            people = approved.setdefault(digest, {})
+            organisation = _organisation_at(reigns, record.index)
+            if record.body.decision == "approve":
+                already = _quorum(people, organisation.definitions.approved_by, organisation)
+                people[record.body.person] = record.body.role
+                if not already and _quorum(people, organisation.definitions.approved_by, organisation):
+                    order = [*[d for d in order if d != digest], digest]
+            elif record.body.decision in ("reject", "revoke"):
+                people.clear()
+                order = [d for d in order if d != digest]
+        return order[-1] if order else None
+
+    # ----------------------------------------------------------------------------------------------------- writing
+
+    def check_clock(self, now: datetime) -> None:
+        """Refuse when the clock stands before what the ledger has recorded."""
+        last = self.ledger.last()
+        if last is None:
+            return
+        body = Statement.read(Envelope.from_bytes(last.body).payload).body
+        moment = parse_rfc3339(_moment(body))
+        if now + CLOCK_TOLERANCE < moment:
+            raise ClockError(f"The clock says {now.isoformat(timespec='seconds')}, but entry {last.index} of the ledger was written at "
+                             f"{moment.isoformat(timespec='seconds')}.", rule="clock", value=now.isoformat(),
+                             remedy="Set the clock right (NTP); nothing was started.")
+
+    def head(self) -> Head:
+        """The ledger's signed head, as decisions embed it."""
+        checkpoint = self.ledger.head()
+        return Head(size=checkpoint.size, root=checkpoint.root.hex())
+
+    def append(self, statement: Statement) -> Record:
+        """Sign with the machine keys that this kind of statement needs, and append it to the ledger."""
+        keys = [SigningKey.load(self.home.key_path(role)) for role in SIGNED_BY[statement.kind]]
+        return self.append_envelope(sign_envelope(statement.payload(), keys))
+
+    def append_envelope(self, envelope: Envelope) -> Record:
+        """Append an envelope that somebody else signed (a person's decision), or that `append` just did."""
+        statement = Statement.read(envelope.payload)
+        new = NewEntry(kind=statement.kind, dedup=records.execution_of(statement), system=records.system_of(statement),
+                       body=envelope.to_bytes(), subjects=records.subjects_of(statement))
+        (entry,) = self.ledger.append([new])
+        return Record(entry.index, statement, envelope)
+
+    def append_deployment(self, step: DeploymentStep) -> Record:
+        """Append one step of a rollout; the same step of the same run is never recorded twice."""
+        return self.append(Statement((("model", Digest.parse(step.model)),), step))
+
+    def heads(self) -> tuple[Checkpoint, ...]:
+        """Ledger heads that people signed: each decision holds the one its signer saw."""
+        return tuple(Checkpoint(self.ledger.origin, record.body.ledger.size, bytes.fromhex(record.body.ledger.root))
+                     for entry in self.ledger.by_kind("decision") for record in (self.authentic(entry),)
+                     if record.body.ledger.size > 0)
+
+
+def _subjects(body: bytes) -> tuple[tuple[Digest, str], ...]:
+    """How the ledger checks its look-up table: by what the entry itself says."""
+    return records.subjects_of(Statement.read(Envelope.from_bytes(body).payload))
+
+
+def _columns(body: bytes) -> tuple[str, str, str]:
+    """How the ledger checks its columns (kind, execution key, system): by what the entry itself says."""
+    statement = Statement.read(Envelope.from_bytes(body).payload)
+    return statement.kind, records.execution_of(statement), records.system_of(statement)
+
+
+def create_archive(home: Home, organisation: Organisation, now: datetime) -> Archive:
+    """The ledger of a new home, with its trust policy as entry 0, signed by the log's key."""
+    log_key = SigningKey.load(home.key_path("log"))
+    # A checkpoint's first line takes no blank and no plus (C2SP tlog-checkpoint).
+    origin = re.sub(r"[^a-z0-9]+", "-", organisation.name.lower()).strip("-") or "organisation"
+    Ledger.create(home.ledger, f"{origin}/ledger", log_key, subjects_of=_subjects, columns_of=_columns)
+    archive = Archive.open(home, organisation)
+    propose_trust_policy(archive, organisation, "", now)
+    return archive
+
+
+def propose_trust_policy(archive: Archive, organisation: Organisation, previous: str, now: datetime) -> Record:
+    """Put a trust policy into the ledger. The first counts at once; a later one when people of the one before approve it."""
+    body = TrustPolicy(organisation=organisation.model_dump(mode="json"), previous=previous, at=rfc3339(now))
+    return archive.append(Statement((("trust-policy", organisation.digest),), body))
+
+
+def check_decision(envelope: Envelope, statement: Statement, organisation: Organisation) -> None:
+    """Refuse a decision that is not signed, with their own key, by the person whom it names in a role that they hold."""
+    body = statement.body
+    if not isinstance(body, Decision):
+        raise UntrustedEvidence("This is not a decision.", rule="decision", value=statement.kind, remedy="Leave it out.")
+    person = organisation.person(body.person)
+    if body.role not in person.roles:
+        raise UntrustedEvidence(f"{body.person} decided as {body.role}, a role that organisation.yaml does not give them.",
+                                rule="role", value=body.role, remedy="Decide in a role you hold, or have organisation.yaml amended.")
+    verify_person(envelope, body.person, organisation.allowed_signers_text(body.person), parse_rfc3339(body.issued))
+
+
+def _quorum(people: Mapping[str, str], requires: Iterable[Any], organisation: Organisation) -> bool:
+    """Whether distinct people in their signed roles fill every requirement. No requirement is never fulfilled."""
+    wanted = tuple(requires)
+    if not wanted:
+        return False
+    return all(sum(1 for role in people.values() if role == need.role) >= need.people for need in wanted)
+
+
+def _organisation_at(reigns: Sequence[tuple[int, Organisation]], index: int) -> Organisation:
+    """The trust policy that counted when entry `index` was written."""
+    for since, organisation in reversed(reigns):
+        if since < index or index == 0:
+            return organisation
+    if reigns and index == reigns[0][0]:
+        return reigns[0][1]
+    raise UntrustedEvidence("No trust policy was in force.", rule="trust policy", value=str(index),
+                            remedy="This ledger was not made by `compliance init`.")
+
+
+def _moment(body: Any) -> str:
+    """When a statement says that it was made."""
+    for name in ("finished", "at", "issued"):
+        if hasattr(body, name):
+            return str(getattr(body, name))
+    raise UntrustedEvidence("A statement without a moment.", rule="statement", value=type(body).__name__, remedy="Leave it out.")

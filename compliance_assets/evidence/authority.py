@@ -1,0 +1,67 @@
+"""May this model answer here? The last place where evidence is asked for: the server that is about to load it.
+
+A server in the integration environment loads only a staged model that passed; a server that takes part in a rollout or answers
+for production loads only a model with a passed approval for exactly this environment and a recorded intent to deploy it there.
+Both are judged under the definition and trust policy recorded at the decision, so that a restart years later needs nothing new
+(Art. 17(1)(a); this project's rule).
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from compliance_assets.errors import OutOfTurn
+from compliance_assets.evidence.archive import Archive, Record
+from compliance_assets.evidence.dossier import Chain, Dossier
+from compliance_assets.trust.canonical import Digest, parse_canonical
+
+Purpose = Literal["integration", "rollout"]
+
+
+def serving_authority(archive: Archive, environment: str, model: Digest, purpose: Purpose) -> Record:
+    """The record that allows `model` to be loaded in `environment`, or a refusal.
+
+    integration: 1. a stage record says that these bytes were staged, and every gate on the way passed.
+    rollout: 1. a deployment intent names this model and environment; 2. the approval that it rests on passed every gate, with
+    everything before it; 3. that approval is for this environment and this model, and has not been withdrawn.
+    """
+    if purpose == "integration":
+        staged = [record for record in archive.find(model, "file") if record.body.stage == "model_registration"]
+        if not staged:
+            raise _refused(model, environment, "no record says that it was ever staged")
+        record = staged[-1]
+        _chain(archive, record, "staged_model")
+        return record
+    # (1)
+    steps = [record for record in archive.find(model, "deployed") if record.body.environment == environment]
+    intents = [record for record in steps if record.body.action == "intent"]
+    if not intents:
+        raise _refused(model, environment, "no record says that its deployment was intended")
+    intent = intents[-1]
+    if any(record.body.action == "withdrawn" and record.index > intent.index for record in steps):
+        raise _refused(model, environment, "it was withdrawn")
+    # (2)
+    approvals = [record for record in archive.executions_of(Digest.parse(intent.body.approval))
+                 if record.body.stage == "pre_deployment_approval"]
+    if not approvals:
+        raise _refused(model, environment, "nobody approved it")
+    chain = _chain(archive, approvals[-1], "approval")
+    # (3)
+    value = archive.artefacts.get_bytes(Digest.parse(intent.body.approval))
+    approval = parse_canonical(value)
+    if approval["environment"] != environment or approval["model"] != model:
+        raise _refused(model, environment, f"the approval is for {approval['environment']} and model {approval['model'][:12]}")
+    if chain.digest("staged_model") != intent.body.staged:
+        raise _refused(model, environment, "the intent names another staged model than the approval")
+    return intent
+
+
+def _chain(archive: Archive, record: Record, asset: str) -> Chain:
+    """Everything the record rests on, judged under the definition that it was itself judged under."""
+    dossier = Dossier(record.body.system, Digest.parse(record.body.definition), archive.executions_of)
+    return dossier.admit(asset, Digest.parse(record.body.output), needed_by="the model server")
+
+
+def _refused(model: Digest, environment: str, why: str) -> OutOfTurn:
+    return OutOfTurn(f"Model {model.short} may not answer in {environment}: {why}.", rule="serving authority", value=model,
+                     remedy="Deploy through the river: `compliance approve`, then `compliance deploy`.")

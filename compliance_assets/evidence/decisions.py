@@ -1,0 +1,152 @@
+"""Which decisions of people stand, and what is still missing: counted by person, in their roles, over exactly these digests.
+
+Pure. A decision that does not count is not an error and no verdict: it is listed with the reason why it does not count, so that
+everybody sees it. No approvers means no approval; a rejection of the same model and report ends the matter for them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+from compliance_assets.evidence.archive import Record
+from compliance_assets.evidence.dossier import Chain
+from compliance_assets.policy.organisation import Environment, Organisation
+from compliance_assets.policy.system import ApprovalPolicy
+from compliance_assets.trust.canonical import Digest, digest_of, parse_rfc3339
+
+if TYPE_CHECKING:
+    from compliance_assets.policy.system import System
+
+SUBJECTS = ("staged-model", "model", "evaluation-report", "integration-report", "dataset", "definition", "environment", "rollout")
+CLOCK_SKEW = timedelta(minutes=5)
+
+
+def rollout_digest(system: System) -> Digest:
+    """The digest of the rollout plan: leaving the plan needs a new approval."""
+    return digest_of(system.declaration()["deployment"])
+
+
+def release_subjects(chain: Chain, staged: Digest, integration: Digest, model: Digest, system: System) -> dict[str, Digest]:
+    """What an approval of a release is bound to, by the names of `SUBJECTS`."""
+    evaluation = chain.records["evaluation_report"].body
+    return {
+        "staged-model": staged, "model": model, "evaluation-report": chain.digest("evaluation_report"),
+        "integration-report": integration, "dataset": chain.digest("dataset"), "definition": Digest.parse(evaluation.definition),
+        "environment": Digest.parse(evaluation.environment), "rollout": rollout_digest(system),
+    }
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Where an approval stands. True only when every requirement is met by somebody who may count."""
+
+    counted: tuple[Record, ...]
+    refused: tuple[tuple[str, str], ...]
+    """Decisions that do not count: person, and why."""
+    missing: tuple[tuple[str, int], ...]
+    """Roles still to be heard, with how many people each."""
+    rejected: tuple[Record, ...]
+    deferred: tuple[Record, ...]
+
+    def __bool__(self) -> bool:
+        return bool(self.counted) and not self.missing and not self.rejected
+
+    @property
+    def expires(self) -> datetime | None:
+        """When the first of the counted approvals lapses."""
+        moments = [parse_rfc3339(record.body.expires) for record in self.counted]
+        return min(moments) if moments else None
+
+    def waiting_for(self) -> str:
+        """`1 × governance_lead; not counted: p-17 (launched the run)`."""
+        parts = [f"{count} × {role}" for role, count in self.missing]
+        parts += [f"{person}'s decision does not count ({why})" for person, why in self.refused]
+        parts += [f"{record.body.person} deferred until {record.body.due}: {record.body.rationale}" for record in self.deferred]
+        return "; ".join(parts) or "nobody"
+
+
+def standing(decisions: Sequence[Record], subjects: Mapping[str, Digest], policy: ApprovalPolicy, organisation: Organisation,
+             environment: Environment, environment_name: str, chain: Chain, now: datetime) -> Standing:
+    """Count the decisions over `subjects`. `decisions`: authentic ones about this release's model, oldest first.
+
+    Each is held against these, in order; the first that it fails is its reason:
+    1. it is about a release, of this system, for this environment;
+    2. its subjects are exactly these digests;
+    3. it was made under the trust policy in force, by somebody who still holds the role;
+    4. it has not been revoked by its maker or a definition approver;
+    5. it is within its validity, which is not longer than declared, and not dated into the future;
+    6. its maker neither launched nor wrote what is approved, where the declaration says so.
+    """
+    revoked = {record.body.revokes for record in decisions if record.body.decision == "revoke"}
+    latest: dict[object, Record] = {}
+    refused: list[tuple[str, str]] = []
+    rejected: list[Record] = []
+    deferred: dict[str, Record] = {}
+    distinct = "distinct_people" in policy.separation
+    for record in decisions:
+        body = record.body
+        why = _objection(record, subjects, policy, organisation, environment, environment_name, chain, now, revoked)
+        if body.decision == "reject":
+            same = all(record.statement.subject(name) == subjects[name] for name in ("model", "evaluation-report"))
+            if same and record.digest not in revoked:
+                rejected.append(record)
+        elif body.decision == "defer":
+            if not why:
+                deferred[body.person] = record
+        elif body.decision == "approve":
+            if why:
+                refused.append((body.person, why))
+            else:
+                deferred.pop(body.person, None)
+                latest[body.person if distinct else (body.person, body.role)] = record
+    counted = tuple(latest.values())
+    if environment.approvals == "one_person":
+        missing = () if counted else ((policy.requires[0].role, 1),)
+    else:
+        missing = tuple((need.role, need.people - have) for need in policy.requires
+                        if (have := sum(1 for record in counted if record.body.role == need.role)) < need.people)
+    return Standing(counted, tuple(refused), missing, tuple(rejected), tuple(deferred.values()))
+
+
+def _objection(record: Record, subjects: Mapping[str, Digest], policy: ApprovalPolicy, organisation: Organisation,
+               environment: Environment, environment_name: str, chain: Chain, now: datetime, revoked: set[str]) -> str:
+    body = record.body
+    # (1)
+    if body.scope.purpose != "release" or body.scope.environment != environment_name:
+        return f"it is for {body.scope.environment or body.scope.purpose}, not for {environment_name}"
+    if body.scope.system != chain.records["dataset"].body.system:
+        return f"it is for the system {body.scope.system}"
+    # (2)
+    different = [name for name in SUBJECTS if record.statement.subject(name) != subjects[name]]
+    if different or len(record.statement.subjects) != len(SUBJECTS):
+        return f"it is bound to another {', '.join(different) or 'set of digests'}"
+    # (3)
+    if body.trust_policy != organisation.digest:
+        return "it was made under another organisation.yaml"
+    person = organisation.person(body.person)
+    if body.role not in person.roles:
+        return f"the role {body.role} is not theirs"
+    # (4)
+    if record.digest in revoked:
+        return "it has been revoked"
+    # (5)
+    issued, expires = parse_rfc3339(body.issued), parse_rfc3339(body.expires)
+    if issued > now + CLOCK_SKEW:
+        return f"it is dated into the future ({body.issued})"
+    if expires > issued + timedelta(seconds=policy.valid_seconds):
+        return f"it claims a longer validity than {policy.valid_for}"
+    if expires <= now:
+        return f"it expired at {body.expires}"
+    # (6)
+    if environment.approvals == "one_person":
+        return ""
+    if "not_launcher" in policy.separation and set(chain.launchers) & set(person.launchers):
+        return "they launched a run of this release"
+    authors = set(chain.authors)
+    if "not_author" in policy.separation and (authors & {mail.lower() for mail in person.git}
+                                              or authors & {f"launcher:{name}" for name in person.launchers}):
+        return "they wrote what is approved"
+    return ""

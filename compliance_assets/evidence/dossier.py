@@ -1,0 +1,173 @@
+"""One release's records in order: this module admits none out of turn.
+
+Pure: records come in through a reader, an answer or a refusal comes out. This is the wall; Dagster's checks are the window in
+it. A stage consumes only artefacts whose evidence is complete, authentic, passing, judged under the definition at hand, and
+rests on a chain of which the same is true down to the raw file. Every consumer asks here, at the moment it consumes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from compliance_assets.errors import OutOfTurn, Superseded
+from compliance_assets.evidence.archive import Record
+from compliance_assets.policy.gates import GateReport
+from compliance_assets.policy.river import StageRule, rule_named
+from compliance_assets.trust.canonical import Digest
+
+ExecutionsOf = Callable[[Digest], Sequence[Record]]
+"""All authentic stage records whose output has this digest, oldest first."""
+
+
+@dataclass(frozen=True)
+class Chain:
+    """What an artefact rests on: for each asset of the river up to it, its digest and the record that passed it."""
+
+    records: Mapping[str, Record]
+
+    def digest(self, asset: str) -> Digest:
+        return Digest.parse(self.records[asset].body.output)
+
+    @property
+    def launchers(self) -> tuple[str, ...]:
+        """Everybody who launched a stage of this release."""
+        return tuple(sorted({record.body.launcher for record in self.records.values()}))
+
+    @property
+    def authors(self) -> tuple[str, ...]:
+        """Everybody who wrote what the definition of this release covers."""
+        return tuple(sorted({author for record in self.records.values() for author in record.body.code.authors}))
+
+
+@dataclass(frozen=True)
+class Dossier:
+    """Order, for one system under one definition."""
+
+    system: str
+    definition: Digest
+    executions_of: ExecutionsOf
+
+    def require(self, rule: StageRule, inputs: Mapping[str, Digest]) -> Chain:
+        """Admit exactly the inputs that `rule` needs, each with everything that it rests on; or refuse.
+
+        1. Every input that the river names is given, and nothing else.
+        2. Each is admitted by `admit`, down to the raw file.
+        3. All of them belong to one release: where two rest on the same asset, it is the same digest.
+        """
+        # (1)
+        missing = [name for name in rule.needs if name not in inputs]
+        surplus = [name for name in inputs if name not in rule.needs]
+        if missing or surplus:
+            said = f"needs {', '.join(missing)}, which does not exist yet" if missing else f"does not take {', '.join(surplus)}"
+            before = rule_named(missing[0]).name if missing else rule.name
+            raise OutOfTurn(f"{rule.name} {said}.", rule="order", value=", ".join(missing or surplus),
+                            remedy=f"Run {before} first: `compliance run {self.system} --to {before}`.")
+        found: dict[str, Record] = {}
+        for name in rule.needs:
+            # (2)
+            chain = self.admit(name, inputs[name], needed_by=rule.name)
+            # (3)
+            for asset, record in chain.records.items():
+                other = found.setdefault(asset, record)
+                if other.body.output != record.body.output:
+                    raise OutOfTurn(
+                        f"{rule.name} was given parts of two releases: one rests on {asset} {other.body.output[:12]}, the other on "
+                        f"{record.body.output[:12]}.", rule="one release", value=record.body.output,
+                        remedy="Materialise the stages between them again, so that all rest on the same artefact.")
+        return Chain(found)
+
+    def admit(self, asset: str, digest: Digest, *, needed_by: str) -> Chain:
+        """The passing records of `digest` and of everything it rests on.
+
+        1. There is a record that this very stage of this very system made these bytes.
+        2. It was judged under the definition at hand.
+        3. No record of these bytes under this definition says that a gate failed: a FAIL is sticky.
+        4. Its gates are exactly those that the river names, in their versions, and each may be passed.
+        5. Its own inputs are those that the river names, and the same is true of each of them.
+        """
+        rule = rule_named(asset)
+        records = self.executions_of(digest)
+        # (1)
+        own = [r for r in records if r.body.stage == rule.name and r.body.system == self.system]
+        if not own:
+            elsewhere = sorted({f"{r.body.system}/{r.body.stage}" for r in records})
+            raise OutOfTurn(
+                f"{needed_by} needs {asset} {digest.short}, of which no record of {self.system} says that {rule.name} made it"
+                + (f" (it belongs to {', '.join(elsewhere)})." if elsewhere else "."), rule="evidence", value=digest,
+                remedy=f"Materialise {asset} through the river: `compliance run {self.system} --to {rule.name}`.")
+        # (2)
+        judged = [r for r in own if r.body.definition == self.definition]
+        if not judged:
+            raise OutOfTurn(
+                f"{needed_by} needs {asset} {digest.short}, which was judged under definition {own[-1].body.definition[:12]}, not under "
+                f"{self.definition.short}, which is the one at hand.", rule="definition", value=own[-1].body.definition,
+                remedy=f"Have it judged again (nothing is computed twice): `compliance run {self.system} --to {rule.name}`.")
+        # (3)
+        for record in judged:
+            refuse_failed(record, needed_by, asset)
+        record = judged[-1]
+        # (4)
+        complete(record, rule, needed_by)
+        # (5)
+        if tuple(sorted(record.body.inputs)) != tuple(sorted(rule.needs)):
+            raise OutOfTurn(f"{asset} {digest.short} was made from {', '.join(record.body.inputs) or 'nothing'}, not from "
+                            f"{', '.join(rule.needs)}.", rule="order", value=digest, remedy="Materialise it again.")
+        found: dict[str, Record] = {}
+        for name in rule.needs:
+            for upstream, upstream_record in self.admit(name, Digest.parse(record.body.inputs[name]), needed_by=needed_by).records.items():
+                other = found.setdefault(upstream, upstream_record)
+                if other.body.output != upstream_record.body.output:
+                    raise OutOfTurn(f"{asset} {digest.short} rests on two different {upstream}.", rule="one release", value=digest,
+                                    remedy="Materialise it again.")
+        found[asset] = record
+        return Chain(found)
+
+
+def refuse_failed(record: Record, needed_by: str, asset: str) -> None:
+    """Refuse an artefact of which a record says that a gate failed, naming gate, value and bound."""
+    failed = [report for report in record.body.reports if not report]
+    if record.body.outcome == "passed" and not failed:
+        return
+    findings = "; ".join(finding.sentence() for report in failed if report.verdict.value != "NOT_RUN" for finding in report.failures)
+    raise OutOfTurn(
+        f"{needed_by} needs {asset} {record.body.output[:12]}, whose gate failed: {findings or 'no finding was recorded'}.",
+        rule=f"gate {failed[0].gate if failed else 'outcome'}", value=findings,
+        remedy="Mend the data or retrain, or amend the declaration and have it approved.")
+
+
+def complete(record: Record, rule: StageRule, needed_by: str) -> None:
+    """Refuse a record whose gates are not exactly those of the river, or of which one may not be passed."""
+    found = [(report.gate, report.version) for report in record.body.reports]
+    wanted = [(gate.name, gate.version) for gate in rule.gates]
+    if found != wanted:
+        lacking = [name for name, version in wanted if (name, version) not in found]
+        raise OutOfTurn(
+            f"{needed_by} needs {rule.makes} {record.body.output[:12]}, but its record does not hold the gates that the definition "
+            f"names (missing or of another version: {', '.join(lacking) or 'none'}; order or surplus differ otherwise).",
+            rule="complete evidence", value=", ".join(f"{gate} v{version}" for gate, version in found),
+            remedy=f"Run {rule.name} again, so that every gate is judged.")
+    refuse_failed(record, needed_by, rule.makes)
+
+
+def require_head(asset: str, digest: Digest, head: Digest | None, needed_by: str, system: str) -> None:
+    """Refuse a version that passed once but is no longer the latest that passed."""
+    if head is not None and head != digest:
+        raise Superseded(
+            f"{needed_by} was given {asset} {digest.short}, which passed, but {head.short} stands in its place since.",
+            rule="latest version", value=digest,
+            remedy=f"Materialise {asset} again to make it the latest: `compliance run {system} --to {rule_named(asset).name}`.")
+
+
+def head_of(executions: Sequence[Record], rule: StageRule, definition: Digest) -> Digest | None:
+    """The output of the latest execution of a stage that passed every gate under this definition."""
+    failed = {record.body.output for record in executions
+              if record.body.definition == definition and record.body.outcome == "failed"}
+    for record in reversed(executions):
+        reports: tuple[GateReport, ...] = record.body.reports
+        if (record.body.definition == definition and record.body.outcome == "passed" and all(reports)
+                and len(reports) == len(rule.gates) and record.body.output not in failed):
+            return Digest.parse(record.body.output)
+    return None
+
+

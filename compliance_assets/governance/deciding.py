@@ -1,0 +1,130 @@
+"""A person decides: the statement is made from what they were shown, and signed with their own key.
+
+Nothing here decides by itself, and no machine key is touched. What comes out is a signed file for the inbox, which the
+approval stage verifies as if a stranger had sent it.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Literal
+
+from compliance_assets.errors import Misused
+from compliance_assets.evidence import inbox
+from compliance_assets.evidence.archive import check_decision
+from compliance_assets.evidence.records import Decision, Scope, Statement
+from compliance_assets.governance.review import open_review, review_document
+from compliance_assets.pipeline import River
+from compliance_assets.trust.canonical import Digest, canonical_json, rfc3339
+from compliance_assets.trust.signatures import PAYLOAD_TYPE, Envelope, pae, person_signature
+from compliance_assets.trust.sshsig import APPROVAL_NAMESPACE, ssh_sign
+
+Kind = Literal["approve", "reject", "defer"]
+SHORTEST_REASON = 20
+TEMPLATES = frozenset({"approved", "looks good to me", "lgtm", "no objections from me", "all criteria met", "ok to deploy this"})
+
+
+@dataclass(frozen=True)
+class Signer:
+    """Who decides, in which role, with which private key (a path; never copied)."""
+
+    person: str
+    role: str
+    key: Path
+
+
+def decide_release(river: River, system: str, signer: Signer, decision: Kind, rationale: str, *, opened_seconds: int, due: str = "",
+                   conditions: tuple[str, ...] = ()) -> tuple[Statement, Path]:
+    """Sign a decision about the release that waits for review, and put it into the inbox. Returns it and its file."""
+    _reason(rationale)
+    document = review_document(river, system)
+    _, subjects, _ = open_review(river, system)
+    declared = river.definition(system).system
+    now = river.now()
+    if decision == "defer" and not due:
+        raise Misused("A deferral needs a date until which it holds.", rule="defer", remedy="Give --until YYYY-MM-DD.")
+    body = Decision(
+        decision=decision, person=signer.person, role=signer.role,
+        scope=Scope(purpose="release", system=system, environment=declared.deployment.environment, rollout=subjects["rollout"]),
+        issued=rfc3339(now), expires=rfc3339(now + timedelta(seconds=declared.approval.valid_seconds)),
+        definition=subjects["definition"], trust_policy=river.organisation.digest, ledger=river.archive.head(),
+        shown=river.archive.artefacts.put_bytes(canonical_json(document)), opened_seconds=opened_seconds, rationale=rationale.strip(),
+        conditions=conditions, due=due, nonce=secrets.token_hex(16), demonstration=river.organisation.demonstration)
+    return _sign(river, Statement(tuple(subjects.items()), body), signer)
+
+
+def decide_definition(river: River, system: str, signer: Signer, decision: Kind, rationale: str, *,
+                      opened_seconds: int) -> tuple[Statement, Path]:
+    """Sign a decision about the definition of a system as its files stand."""
+    _reason(rationale)
+    definition = river.definition(system)
+    shown = river.archive.artefacts.put_bytes(canonical_json(definition.parts()))
+    return _sign(river, Statement((("definition", definition.digest),),
+                                  _about(river, signer, decision, rationale, opened_seconds, shown, "definition", system,
+                                         definition.digest)), signer)
+
+
+def decide_trust_policy(river: River, signer: Signer, decision: Kind, rationale: str, *, opened_seconds: int) -> tuple[Statement, Path]:
+    """Sign a decision about organisation.yaml as it stands."""
+    _reason(rationale)
+    shown = river.archive.artefacts.put_bytes(canonical_json(river.organisation.model_dump(mode="json")))
+    digest = river.organisation.digest
+    return _sign(river, Statement((("trust-policy", digest),), _about(river, signer, decision, rationale, opened_seconds, shown,
+                                                                      "trust-policy", "", digest)), signer, against_file=False)
+
+
+def _about(river: River, signer: Signer, decision: Kind, rationale: str, opened_seconds: int, shown: Digest,
+           purpose: Literal["definition", "trust-policy"], system: str, subject: Digest) -> Decision:
+    return Decision(
+        decision=decision, person=signer.person, role=signer.role, scope=Scope(purpose=purpose, system=system, environment="", rollout=""),
+        issued=rfc3339(river.now()), expires="", definition=subject if purpose == "definition" else "",
+        trust_policy=river.organisation.digest, ledger=river.archive.head(), shown=shown, opened_seconds=opened_seconds,
+        rationale=rationale.strip(), nonce=secrets.token_hex(16), demonstration=river.organisation.demonstration)
+
+
+def _reason(rationale: str) -> None:
+    said = rationale.strip()
+    if len(said) < SHORTEST_REASON or said.lower().rstrip(".! ") in TEMPLATES:
+        raise Misused(f"A reason of at least {SHORTEST_REASON} characters in your own words is part of the decision.", rule="reason",
+                      value=said, remedy="Say what you looked at and why you decide so.")
+
+
+def _sign(river: River, statement: Statement, signer: Signer, *, against_file: bool = True) -> tuple[Statement, Path]:
+    payload = statement.payload()
+    armored = ssh_sign(pae(PAYLOAD_TYPE, payload), signer.key, APPROVAL_NAMESPACE)
+    envelope = Envelope(payload, PAYLOAD_TYPE, (person_signature(signer.person, armored),))
+    if against_file:
+        # Refused here rather than in the inbox: a key or role that is not theirs, while the person is still present.
+        check_decision(envelope, statement, river.organisation)
+    return statement, inbox.put(river.home.inbox, envelope)
+
+
+def private_key(river: River, person: str, given: Path | None, keys: Mapping[str, Path]) -> Path:
+    """The key to sign with: the one given, or the one that this home made for the person (development and demo only)."""
+    if given is not None:
+        return given
+    if person in keys and keys[person].is_file():
+        return keys[person]
+    raise Misused(f"Say with which key {person} signs.", rule="key", value=person, remedy="Give --key PATH (an SSH private key).")
+
+
+def revoke_decision(river: River, system: str, statement: str, signer: Signer, rationale: str) -> tuple[Statement, Path]:
+    """Sign the revocation of an earlier decision of one's own, and put it into the inbox."""
+    _reason(rationale)
+    found = [record for record in river.archive.find(Digest.parse(statement), "statement") if isinstance(record.body, Decision)]
+    if not found:
+        raise Misused(f"No decision in the ledger has the digest {statement}.", rule="revoke", value=statement,
+                      remedy="Take it from `compliance review --json`.")
+    body = found[-1].body
+    if body.person != signer.person:
+        raise Misused(f"{statement[:12]} is {body.person}'s decision, not {signer.person}'s.", rule="revoke", value=body.person,
+                      remedy="A decision is taken back by whoever made it; reject the release instead.")
+    revocation = body.model_copy(update={
+        "decision": "revoke", "role": signer.role, "issued": rfc3339(river.now()), "expires": "", "ledger": river.archive.head(),
+        "rationale": rationale.strip(), "conditions": (), "due": "", "revokes": statement, "nonce": secrets.token_hex(16),
+        "trust_policy": river.organisation.digest})
+    return _sign(river, Statement(found[-1].statement.subjects, revocation), signer)

@@ -1,0 +1,138 @@
+"""What a person is shown before deciding about a release, as one document whose digest goes into the signed decision.
+
+From records alone: every gate with its findings, what a machine cannot settle, who was heard, what approval authorises and
+when the rollout undoes itself. The document is canonical JSON, so that what was shown can be shown again years later.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from compliance_assets.errors import OutOfTurn, Waiting
+from compliance_assets.evidence.archive import Record
+from compliance_assets.evidence.decisions import Standing, release_subjects, standing
+from compliance_assets.evidence.dossier import Chain
+from compliance_assets.pipeline import River, require
+from compliance_assets.policy.gates import Finding, Verdict
+from compliance_assets.policy.river import RIVER, rule_named
+from compliance_assets.trust.canonical import Digest
+
+NARROW = 0.05
+"""A pass whose interval reaches beyond the bound, or whose value is within this share of it, is pointed out. Shown, never judged."""
+
+
+def open_review(river: River, system: str) -> tuple[Chain, dict[str, Digest], Standing]:
+    """The release of `system` that waits for people: its chain, what a decision binds, and what was decided so far."""
+    rule = rule_named("pre_deployment_approval")
+    inputs = {name: digest for name in rule.needs if (digest := river.head(system, name))}
+    chain = require(river, system, rule, inputs)
+    definition = river.definition(system).system
+    name = definition.deployment.environment
+    environment = river.organisation.environments.get(name)
+    if environment is None:
+        raise Waiting(f"There is no environment {name!r} in organisation.yaml to approve anything for.", rule="environment",
+                      value=name, remedy="Add it there with a second person, and have organisation.yaml approved.")
+    model = Digest.parse(str(getattr(river.value("staged_model", chain.digest("staged_model")), "model")))  # noqa: B009
+    subjects = release_subjects(chain, chain.digest("staged_model"), chain.digest("integration_report"), model, definition)
+    found = standing(river.archive.decisions_on(model, "model"), subjects, definition.approval, river.organisation, environment, name,
+                     chain, river.now())
+    return chain, subjects, found
+
+
+def review_document(river: River, system: str) -> dict[str, Any]:
+    """Everything that the reviewer is shown. Deterministic for a given ledger; carries no moment of its own."""
+    chain, subjects, found = open_review(river, system)
+    declared = river.definition(system).system
+    staged = river.value("staged_model", chain.digest("staged_model"))
+    references = chain.records["evaluation_report"].body.references
+    return {
+        "system": system,
+        "title": declared.title,
+        "provider": declared.provider,
+        "intended_purpose": declared.intended_purpose,
+        "release": staged.model_dump()["release"],
+        "registry": f"{staged.model_dump()['registry_name']} version {staged.model_dump()['registry_version']}",
+        "environment": declared.deployment.environment,
+        "demonstration": river.organisation.demonstration,
+        "subjects": {name: str(digest) for name, digest in subjects.items()},
+        "stages": [_stage(chain.records[rule.makes]) for rule in RIVER if rule.makes in chain.records],
+        "judgement": _judgement(chain, river, system, references),
+        "replaces": references["production"] if "production" in references else "",
+        "heard": [{"person": r.body.person, "role": r.body.role, "at": r.body.issued, "rationale": r.body.rationale} for r in found.counted],
+        "missing": [{"role": role, "people": people} for role, people in found.missing],
+        "not_counted": [{"person": person, "why": why} for person, why in found.refused],
+        "rejected": [{"person": r.body.person, "rationale": r.body.rationale} for r in found.rejected],
+        "authorises": [_step(step) for step in declared.declaration()["deployment"]["steps"]],
+        "undoes_itself": [_abort(rule) for rule in declared.declaration()["deployment"]["abort_when"]],
+        "valid_for": declared.approval.valid_for,
+        "separation": list(declared.approval.separation),
+        "launchers": list(chain.launchers),
+        "authors": list(chain.authors),
+    }
+
+
+def _stage(record: Record) -> dict[str, Any]:
+    body = record.body
+    return {
+        "stage": body.stage, "output": body.output, "ledger_index": record.index, "statement": record.digest, "run": body.run,
+        "launched_by": body.launcher, "finished": body.finished, "commit": body.code.commit, "dirty": body.code.dirty,
+        "gates": [{"gate": report.gate, "verdict": report.verdict.value,
+                   "findings": [finding.as_json() | {"sentence": finding.sentence()} for finding in report.findings]}
+                  for report in body.reports],
+    }
+
+
+def _judgement(chain: Chain, river: River, system: str, references: dict[str, str]) -> list[str]:
+    """What the gates cannot settle, in sentences."""
+    said: list[str] = []
+    for record in chain.records.values():
+        for report in record.body.reports:
+            said += [f"{finding.sentence()}: passes, but narrowly." for finding in report.findings if _narrow(finding)]
+            said += [f"{finding.id} is not applicable: {finding.note}." for finding in report.findings
+                     if finding.verdict is Verdict.NOT_APPLICABLE]
+    failed = [r for r in river.archive.made_by(system, "integration_testing")
+              if r.body.outcome != "passed" and r.body.inputs.get("staged_model") == chain.digest("staged_model")]
+    if failed:
+        said.append(f"Integration testing passed after {len(failed)} failed attempt(s) on the same staged model.")
+    evaluated = len(river.archive.made_by(system, "model_evaluation"))
+    said.append(f"{evaluated} evaluation(s) of this system have used a holdout so far.")
+    if any(record.body.code.dirty for record in chain.records.values()):
+        said.append("The working tree held changes that are in no commit, or was not under version control.")
+    if "production" not in references:
+        said.append("Nothing is in production: there is no incumbent to compare with.")
+    if river.organisation.demonstration:
+        said.append("This is a demonstration: people and keys were made by the program.")
+    return said
+
+
+def _narrow(finding: Finding) -> bool:
+    if finding.verdict is not Verdict.PASS or finding.comparator not in (">=", "<=") or finding.value is None:
+        return False
+    try:
+        value, bound = float(finding.value), float(finding.bound)
+        ends = [float(end) for end in (finding.lower, finding.upper) if end is not None]
+    except ValueError:
+        return False
+    beyond = any(end < bound if finding.comparator == ">=" else end > bound for end in ends)
+    return beyond or (bound != 0 and abs(value - bound) < NARROW * abs(bound))
+
+
+def _step(step: dict[str, Any]) -> str:
+    if "shadow" in step:
+        return f"shadow: {step['shadow']['requests']} requests mirrored, no effect on anybody"
+    if "canary" in step:
+        return f"canary: {float(step['canary']['share']):.0%} of requests, until {step['canary']['requests']} answers"
+    return "full rollout"
+
+
+def _abort(rule: dict[str, Any]) -> str:
+    over = f" over {rule['over']}" if rule["over"] else ""
+    return f"{rule['metric']}{over} {'above ' + rule['above'] if rule['above'] is not None else 'below ' + rule['below']}"
+
+
+def release_in_review(river: River, system: str) -> str:
+    """The release that waits for people, or a refusal that says what it waits for instead."""
+    try:
+        return str(review_document(river, system)["release"])
+    except OutOfTurn as error:
+        raise Waiting(f"Nothing of {system} waits for a review: {error.message}", rule="review", value=system, remedy=error.remedy) from error

@@ -1,0 +1,199 @@
+"""Every metric this package can measure: what it is, which way is better, what it needs, and where it comes from.
+
+Standard library only: `policy.gates` reads it to refuse a bound that points the wrong way, and to say, when no bound
+is declared, what others commonly use and on whose authority. A convention is a text for people. It is never applied:
+the AI Act prescribes no numbers, so every bound is declared by the system's owner with a reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Literal
+
+from compliance_assets.metrics.measurement import Direction, MeasurementRefused
+
+Family = Literal["quality", "performance", "fairness", "robustness", "calibration", "drift"]
+Task = Literal["binary", "multiclass", "regression"]
+
+_NO_LIMIT = "No source gives a general limit; it depends on the use. Declare your own, with its reason."
+
+
+@dataclass(frozen=True)
+class MetricInfo:
+    """A metric as the catalogue knows it.
+
+    `needs` names the inputs (y, score, prediction, group, frame, profile, predict). `ideal` is the best possible value,
+    where there is one. `convention` is the usual threshold and its source, for error texts.
+    """
+
+    name: str
+    family: Family
+    direction: Direction
+    task: frozenset[Task]
+    needs: tuple[str, ...]
+    source: str
+    convention: str
+    ideal: float | None
+
+
+_BINARY: frozenset[Task] = frozenset({"binary"})
+_MULTICLASS: frozenset[Task] = frozenset({"binary", "multiclass"})
+_REGRESSION: frozenset[Task] = frozenset({"regression"})
+_ANY: frozenset[Task] = frozenset({"binary", "multiclass", "regression"})
+
+_SCORES = ("y", "score")
+_DECISIONS = ("y", "score", "threshold")
+_GROUPED = ("group", "y", "prediction")
+_HARDT = "Hardt, Price, Srebro 2016, Equality of Opportunity in Supervised Learning; as in fairlearn.metrics"
+_TENTH = "At most 0.10 is a common default (convention; no legal status)."
+_MURPHY = "Murphy 1973, A New Vector Partition of the Probability Score"
+_COX = "Cox 1958; Van Calster et al. 2019, Calibration: the Achilles heel of predictive analytics"
+_PERTURB = "J.4 protocol: perturb, score again, count changed decisions; ISO/IEC 25058 ch. 10 gives methods, not limits"
+_TS4213 = "ISO/IEC TS 4213 (classification performance); scikit-learn definition"
+
+
+def _performance() -> tuple[MetricInfo, ...]:
+    def info(name: str, direction: Direction, task: frozenset[Task], needs: tuple[str, ...], source: str,
+             ideal: float | None) -> MetricInfo:
+        return MetricInfo(name, "performance", direction, task, needs, source, _NO_LIMIT, ideal)
+
+    compared = MetricInfo(
+        "roc_auc_change", "performance", "higher", _BINARY, ("y", "score", "previous score"),
+        "DeLong, DeLong, Clarke-Pearson 1988 (paired)",
+        "Non-inferiority margin against production of -0.01 is this project's suggestion; +-0.03 is one guide's "
+        "candidate for a substantial modification.", None,
+    )
+    return (
+        info("roc_auc", "higher", _BINARY, _SCORES, "Bamber 1975; variance DeLong et al. 1988", 1.0),
+        compared,
+        info("average_precision", "higher", _BINARY, _SCORES, "scikit-learn; interval Boyd, Eng, Page 2013", 1.0),
+        info("accuracy", "higher", _MULTICLASS, _DECISIONS, _TS4213, 1.0),
+        info("balanced_accuracy", "higher", _MULTICLASS, _DECISIONS, _TS4213, 1.0),
+        info("precision", "higher", _BINARY, _DECISIONS, _TS4213, 1.0),
+        info("recall", "higher", _BINARY, _DECISIONS, _TS4213, 1.0),
+        info("specificity", "higher", _BINARY, _DECISIONS, _TS4213, 1.0),
+        info("f1", "higher", _BINARY, _DECISIONS, _TS4213, 1.0),
+        info("macro_f1", "higher", _MULTICLASS, ("y", "score"), _TS4213, 1.0),
+        info("mcc", "higher", _BINARY, _DECISIONS, "Matthews 1975", 1.0),
+        info("brier_score", "lower", _BINARY, _SCORES, "Brier 1950", 0.0),
+        info("log_loss", "lower", _MULTICLASS, _SCORES, "Good 1952; scikit-learn definition", 0.0),
+        info("mae", "lower", _REGRESSION, ("y", "predicted"), "mean absolute error", 0.0),
+        info("rmse", "lower", _REGRESSION, ("y", "predicted"), "root mean squared error", 0.0),
+        info("r2", "higher", _REGRESSION, ("y", "predicted"), "coefficient of determination", 1.0),
+        info("median_absolute_error", "lower", _REGRESSION, ("y", "predicted"), "scikit-learn definition", 0.0),
+        info("bias", "target", _REGRESSION, ("y", "predicted"), "mean of predicted minus observed", 0.0),
+    )
+
+
+def _fairness() -> tuple[MetricInfo, ...]:
+    def info(name: str, direction: Direction, needs: tuple[str, ...], source: str, convention: str,
+             ideal: float) -> MetricInfo:
+        return MetricInfo(name, "fairness", direction, _BINARY, needs, source, convention, ideal)
+
+    return (
+        info("selection_rate_ratio", "higher", _GROUPED,
+             "lowest group's selection rate / highest group's (29 CFR 1607.4(D), UGESP); demographic parity ratio",
+             "At least 0.80 (the four-fifths rule of US employment guidelines; a convention in the EU, with no legal "
+             "status there); 0.90 is used where stricter.", 1.0),
+        info("selection_rate_difference", "lower", _GROUPED, "fairlearn demographic_parity_difference", _TENTH, 0.0),
+        info("equal_opportunity_difference", "lower", _GROUPED, _HARDT, _TENTH, 0.0),
+        info("equalized_odds_difference", "lower", _GROUPED, _HARDT, _TENTH, 0.0),
+        info("false_positive_rate_difference", "lower", _GROUPED, "fairlearn false_positive_rate", _TENTH, 0.0),
+        info("average_odds_difference", "lower", _GROUPED,
+             "half the sum of the gaps in true and false positive rate (AIF360, absolute, any number of groups)",
+             "Usually reported, not bounded.", 0.0),
+        info("predictive_parity_difference", "lower", _GROUPED, "Chouldechova 2017; gap in positive predictive value",
+             "Usually reported; at most 0.10 is this project's suggestion.", 0.0),
+        info("accuracy_difference", "lower", _GROUPED, "gap in accuracy between groups", "Usually reported.", 0.0),
+        info("roc_auc_difference", "lower", ("group", "y", "score"), "gap in AUC between groups, DeLong per group",
+             "At most 0.05 is this project's suggestion.", 0.0),
+    )
+
+
+def _robustness() -> tuple[MetricInfo, ...]:
+    kinds = (
+        ("numeric_noise", "At most 0.05 flips and 0.02 AUC at 5 % of a deviation (this project's suggestion)."),
+        ("relative_shift", "At most 0.05 flips and 0.02 AUC at +-5 % (this project's suggestion)."),
+        ("category_flip", "At most 0.02 flips at a rate of 1 % (this project's suggestion)."),
+        ("missing_values", "At most 0.03 AUC at 10 % missing (this project's suggestion)."),
+    )
+    needs = ("predict", "frame", "y", "threshold")
+    return tuple(
+        MetricInfo(f"{kind}_{what}", "robustness", "lower", _BINARY, needs, _PERTURB, convention, 0.0)
+        for kind, convention in kinds for what in ("decision_flip_rate", "auc_drop")
+    )
+
+
+def _calibration() -> tuple[MetricInfo, ...]:
+    def info(name: str, direction: Direction, source: str, convention: str, ideal: float | None) -> MetricInfo:
+        return MetricInfo(name, "calibration", direction, _BINARY, _SCORES, source, convention, ideal)
+
+    naeini = "Naeini, Cooper, Hauskrecht 2015; 15 equal-mass bins"
+    return (
+        info("expected_calibration_error", "lower", naeini, "At most 0.05 is common in practice (no standard).", 0.0),
+        info("expected_calibration_error_debiased", "lower", "Kumar, Liang, Ma 2019, Verified Uncertainty Calibration",
+             "At most 0.05 is common in practice (no standard).", 0.0),
+        info("maximum_calibration_error", "lower", naeini, _NO_LIMIT, 0.0),
+        info("calibration_in_the_large", "target", _COX, "Within +-0.02 is this project's suggestion.", 0.0),
+        info("calibration_slope", "target", _COX, "0.8 to 1.2 is this project's suggestion.", 1.0),
+        info("brier_reliability", "lower", _MURPHY, _NO_LIMIT, 0.0),
+        info("calibration_error_difference", "lower", "highest minus lowest group's expected calibration error",
+             "At most 0.05 is this project's suggestion.", 0.0),
+        info("worst_group_calibration_error", "lower", "highest group's expected calibration error",
+             "At most 0.05 is common in practice (no standard).", 0.0),
+    )
+
+
+def _drift() -> tuple[MetricInfo, ...]:
+    def info(name: str, needs: tuple[str, ...], source: str, convention: str) -> MetricInfo:
+        return MetricInfo(name, "drift", "lower", _ANY, needs, source, convention, 0.0)
+
+    frame = ("profile", "frame")
+    return (
+        info("psi", frame, "population stability index, 10 equal-mass bins of the reference, fixed edges",
+             "Below 0.10 stable, to 0.25 moderate, above significant (convention; a common cut-off is disputed)."),
+        info("jensen_shannon", frame, "Lin 1991; distance, base 2, on the bins of psi",
+             "0.1 (default of one drift library)."),
+        info("wasserstein", frame, "first Wasserstein distance / reference standard deviation, quantile form",
+             "0.1 (default of one drift library)."),
+        info("ks", frame, "Kolmogorov-Smirnov distance; an effect size, not a p-value", _NO_LIMIT),
+        info("prediction_flip_rate", ("score", "previous score", "threshold"), "share of rows decided differently",
+             "Review above 0.05 (this project's suggestion)."),
+    )
+
+
+def _quality() -> tuple[MetricInfo, ...]:
+    def info(name: str, direction: Direction, source: str, convention: str, ideal: float | None) -> MetricInfo:
+        return MetricInfo(name, "quality", direction, _ANY, ("frame",), source, convention, ideal)
+
+    iso = "ISO/IEC 25024 defines the measure, not its limit"
+    return (
+        info("completeness", "higher", iso, "Required columns 1.0, others 0.95 (this project's suggestion).", 1.0),
+        info("duplicate_keys", "lower", iso, "None (this project's suggestion).", 0.0),
+        info("group_share_deviation", "lower", "largest gap to the declared reference population; AI Act Art. 10(3)",
+             _NO_LIMIT, 0.0),
+        info("smallest_cell", "higher", "rows in the smallest declared group or intersection",
+             "30 for basic metrics, 100 or more for fairness metrics (one guide's practice).", None),
+        info("split_key_overlap", "lower", "keys found in more than one split",
+             "None (this project's suggestion).", 0.0),
+        info("split_row_overlap", "lower", "rows with identical features in more than one split", _NO_LIMIT, 0.0),
+        info("label_prevalence", "target", "share of the favourable label", _NO_LIMIT, None),
+    )
+
+
+METRICS: Mapping[str, MetricInfo] = MappingProxyType({
+    info.name: info
+    for family in (_quality(), _performance(), _fairness(), _robustness(), _calibration(), _drift()) for info in family
+})
+
+
+def metric_info(name: str, *families: Family) -> MetricInfo:
+    """The catalogue's entry, or a refusal that lists what is known (of `families`, if any are named)."""
+    if name in METRICS and (not families or METRICS[name].family in families):
+        return METRICS[name]
+    known = ", ".join(sorted(info.name for info in METRICS.values() if not families or info.family in families))
+    kind = " or ".join(families) if families else "known"
+    raise MeasurementRefused(f"{name!r} is not a {kind} metric.", rule="metrics come from the catalogue", value=name,
+                             remedy=f"Choose one of: {known}.")

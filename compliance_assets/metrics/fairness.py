@@ -1,0 +1,266 @@
+"""Are groups treated alike? Rates per group, the gap or ratio between groups, and how sure we are of both.
+
+One pass counts rows by (group, label, decision); every metric is a function of these counts. Each group's rate is
+computed by fairlearn's own MetricFrame, fed the counted cells as weights, and again from the counts: the two must
+agree. The reference is always the *highest* group (lowest / highest, highest - lowest), as in 29 CFR 1607.4(D).
+
+What cannot be compared is not compared: a group without rows, a rate without a denominator, no selections at all, or
+one group only make the value None, with the reason. A missing attribute value is a group of its own, "unknown". How
+many rows are enough is a promise, not a measurement: every group carries its rows, positives and negatives, and the
+caller judges.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from compliance_assets.metrics import arrays
+from compliance_assets.metrics.arrays import Counts, Floats
+from compliance_assets.metrics.catalogue import metric_info
+from compliance_assets.metrics.groups import UNKNOWN, Cells, membership
+from compliance_assets.metrics.intervals import (
+    DRAWS,
+    Interval,
+    bootstrap_multinomial,
+    delong,
+    log_ratio,
+    mover_difference,
+    newcombe_difference,
+    wilson,
+)
+from compliance_assets.metrics.measurement import GroupMeasurement, Measurement, MeasurementRefused
+
+# rate: (numerator, denominator) as (label, decision) cells
+_RATES: Mapping[str, tuple[tuple[tuple[int, int], ...], tuple[tuple[int, int], ...]]] = {
+    "selection_rate": (((0, 1), (1, 1)), ((0, 0), (0, 1), (1, 0), (1, 1))),
+    "true_positive_rate": (((1, 1),), ((1, 0), (1, 1))),
+    "false_positive_rate": (((0, 1),), ((0, 0), (0, 1))),
+    "positive_predictive_value": (((1, 1),), ((0, 1), (1, 1))),
+    "accuracy": (((0, 0), (1, 1)), ((0, 0), (0, 1), (1, 0), (1, 1))),
+}
+_NO_DENOMINATOR = {
+    "true_positive_rate": "no row with label 1", "false_positive_rate": "no row with label 0",
+    "positive_predictive_value": "nobody selected", "selection_rate": "no rows", "accuracy": "no rows",
+}
+
+
+def measure_fairness(names: Sequence[str], y: Any, decision: Any, attributes: Mapping[str, Any], over: Sequence[str], *,
+                     expected_groups: Mapping[str, Sequence[str]] | None = None, score: Any = None, draws: int = DRAWS,
+                     seed: int = 7) -> tuple[Measurement, ...]:
+    """Each named metric over each attribute or intersection, in that order.
+
+    y and decision in {0, 1}, shape (n,), 1 = favourable; `score` is needed for roc_auc_difference only. Intervals are
+    percentile intervals of 1000 multinomial draws of the cells, per group Wilson's. Because highest and lowest are
+    looked for in every draw, noise alone widens a gap: the interval errs towards finding unfairness.
+    """
+    for name in names:
+        metric_info(name, "fairness")
+    measured = []
+    for attribute in over:
+        cells = Cells.count(attribute, y, decision, attributes, expected_groups)
+        for name in names:
+            if name == "roc_auc_difference":
+                measured.append(_auc_difference(cells, y, score, attributes))
+            else:
+                measured.append(measure_cells(name, cells, draws=draws, seed=seed))
+    return tuple(measured)
+
+
+def measure_cells(name: str, cells: Cells, *, draws: int = DRAWS, seed: int = 7) -> Measurement:
+    """One metric from counted cells; see `measure_fairness`."""
+    comparison = _COMPARISONS[metric_info(name, "fairness").name]
+    rates = {rate: group_rates(rate, cells) for rate in comparison.rates}
+    shown = comparison.rates[0]
+    groups = tuple(
+        _group(group, rates[shown][i], _wilson_of(shown, cells.counts[i]), cells.counts[i])
+        for i, group in enumerate(cells.groups)
+    )
+    smallest = min((g.n for g in groups), default=0)
+    why = _why_not(cells, rates, ratio=comparison.is_ratio)
+    if why:
+        return Measurement(name, None, None, None, smallest, "cell counts", cells.over, groups, note=why,
+                           direction=metric_info(name).direction)
+    exact = {rate: np.array(values, dtype=np.float64) for rate, values in rates.items()}
+    value = float(comparison.of(exact))
+    interval, method = bootstrap_multinomial(
+        cells.counts, lambda drawn: comparison.of({r: _rate_of(r, drawn) for r in comparison.rates}),
+        draws=draws, seed=seed)
+    lower, upper = (None, None) if interval is None else interval
+    low, high = int(np.argmin(exact[shown])), int(np.argmax(exact[shown]))
+    detail = [("known_share", _known_share(cells))]
+    for rate in comparison.rates[1:]:
+        detail.append((f"{rate}_gap", float(exact[rate].max() - exact[rate].min())))
+    detail.extend(_pair_interval(shown, cells, low, high, ratio=comparison.is_ratio))
+    return Measurement(
+        name, value, lower, upper, smallest, method, cells.over, groups, tuple(detail),
+        f"{shown.replace('_', ' ')}: lowest {cells.groups[low]}, highest {cells.groups[high]} (the reference)",
+        direction=metric_info(name).direction,
+    )
+
+
+def group_rates(rate: str, cells: Cells) -> tuple[float | None, ...]:
+    """One rate for each group, by fairlearn's MetricFrame on the weighted cells; None where it has no denominator.
+
+    fairlearn itself answers 0 for, say, the true positive rate of a group without positives. Absence is not a rate of
+    zero, so such groups are None here, by the counts. Where both are defined they must agree to 1e-12.
+    """
+    counted = _rate_of(rate, cells.counts.astype(np.float64))
+    by_fairlearn = _fairlearn_rates(rate, cells)
+    rates: list[float | None] = []
+    for group, own in zip(cells.groups, counted, strict=True):
+        if not math.isfinite(own):
+            rates.append(None)
+            continue
+        if not abs(by_fairlearn[group] - own) <= 1e-12:
+            raise MeasurementRefused(
+                f"fairlearn gives {by_fairlearn[group]} and the counts {own} for {rate} of {cells.over}={group}.",
+                rule="two computations of a rate agree", value=str(own),
+                remedy="A library changed its definition: pin the version of the lock and report this.")
+        rates.append(by_fairlearn[group])
+    return tuple(rates)
+
+
+def _fairlearn_rates(rate: str, cells: Cells) -> dict[str, float]:
+    from fairlearn.metrics import MetricFrame, false_positive_rate, selection_rate, true_positive_rate
+    from sklearn.metrics import accuracy_score, precision_score
+
+    def precision(y_true: Any, y_pred: Any, sample_weight: Any) -> float:
+        return float(precision_score(y_true, y_pred, sample_weight=sample_weight, zero_division=0.0))
+
+    functions: dict[str, Callable[..., float]] = {
+        "selection_rate": selection_rate, "true_positive_rate": true_positive_rate,
+        "false_positive_rate": false_positive_rate, "positive_predictive_value": precision, "accuracy": accuracy_score,
+    }
+    group, label, decision = np.nonzero(cells.counts)
+    if len(group) == 0:
+        return {}
+    frame = MetricFrame(metrics=functions[rate], y_true=label, y_pred=decision, sensitive_features=group,
+                        sample_params={"sample_weight": cells.counts[group, label, decision].astype(np.float64)})
+    return {cells.groups[int(index)]: float(value) for index, value in frame.by_group.items()}
+
+
+def _rate_of(rate: str, counts: Floats) -> Floats:
+    """The rate for counts of shape (..., groups, 2, 2); NaN where the denominator is 0."""
+    above, below = (np.stack([counts[..., label, decision] for label, decision in part]).sum(axis=0)
+                    for part in _RATES[rate])
+    return arrays.ratio(above, below)
+
+
+@dataclass(frozen=True)
+class _Comparison:
+    """How rates of shape (..., groups) become one number; the first rate is the one shown per group."""
+
+    rates: tuple[str, ...]
+    of: Callable[[Mapping[str, Floats]], Floats]
+    is_ratio: bool = False
+
+
+def _gap(values: Floats) -> Floats:
+    return np.asarray(values.max(-1) - values.min(-1))
+
+
+def _lowest_by_highest(values: Floats) -> Floats:
+    return arrays.ratio(np.asarray(values.min(-1)), np.asarray(values.max(-1)))
+
+
+def _gap_of(rate: str) -> _Comparison:
+    return _Comparison((rate,), lambda rates: _gap(rates[rate]))
+
+
+_TPR, _FPR = "true_positive_rate", "false_positive_rate"
+_COMPARISONS: Mapping[str, _Comparison] = {
+    "selection_rate_ratio": _Comparison(("selection_rate",), lambda r: _lowest_by_highest(r["selection_rate"]), True),
+    "selection_rate_difference": _gap_of("selection_rate"),
+    "equal_opportunity_difference": _gap_of(_TPR),
+    "false_positive_rate_difference": _gap_of(_FPR),
+    "equalized_odds_difference": _Comparison((_TPR, _FPR), lambda r: np.maximum(_gap(r[_TPR]), _gap(r[_FPR]))),
+    "average_odds_difference": _Comparison((_TPR, _FPR), lambda r: (_gap(r[_TPR]) + _gap(r[_FPR])) / 2),
+    "predictive_parity_difference": _gap_of("positive_predictive_value"),
+    "accuracy_difference": _gap_of("accuracy"),
+}
+
+
+def _why_not(cells: Cells, rates: Mapping[str, tuple[float | None, ...]], *, ratio: bool) -> str:
+    """Why groups cannot be compared; empty if they can."""
+    absent = [group for group, counts in zip(cells.groups, cells.counts, strict=True) if counts.sum() == 0]
+    if absent:
+        return f"no rows for {', '.join(absent)}"
+    if len(cells.groups) < 2:
+        return "fewer than two groups: nothing to compare"
+    for rate, values in rates.items():
+        missing = [group for group, value in zip(cells.groups, values, strict=True) if value is None]
+        if missing:
+            return f"{_NO_DENOMINATOR[rate]} in {', '.join(missing)}"
+        if ratio and not any(values):
+            return "nobody was selected in any group: a ratio is undefined"
+    return ""
+
+
+def _numerator_denominator(rate: str, counts: Counts) -> tuple[int, int]:
+    above, below = (sum(int(counts[cell]) for cell in part) for part in _RATES[rate])
+    return above, below
+
+
+def _wilson_of(rate: str, counts: Counts) -> Interval | None:
+    return wilson(*_numerator_denominator(rate, counts))
+
+
+def _pair_interval(rate: str, cells: Cells, low: int, high: int, *, ratio: bool) -> list[tuple[str, float]]:
+    """A second opinion in closed form on the extreme pair: Katz for a ratio, Newcombe for a difference."""
+    first, second = (_numerator_denominator(rate, cells.counts[i]) for i in (low, high))
+    name, interval = ("log_ratio", log_ratio(*first, *second)) if ratio else \
+        ("newcombe", newcombe_difference(*second, *first))
+    return [] if interval is None else [(f"{name}_lower", interval[0]), (f"{name}_upper", interval[1])]
+
+
+def _group(name: str, value: float | None, interval: Interval | None, counts: Counts) -> GroupMeasurement:
+    lower, upper = (None, None) if interval is None or value is None else interval
+    return GroupMeasurement(name, value, lower, upper, int(counts.sum()), int(counts[1].sum()), int(counts[0].sum()))
+
+
+def _known_share(cells: Cells) -> float:
+    known = sum(int(c.sum()) for g, c in zip(cells.groups, cells.counts, strict=True) if UNKNOWN not in g.split("*"))
+    return known / int(cells.counts.sum())
+
+
+def _auc_difference(cells: Cells, y: Any, score: Any, attributes: Mapping[str, Any]) -> Measurement:
+    """Highest minus lowest group's AUC; the interval treats the two groups as independent samples.
+
+    Made from each group's own limits, so that two groups of a few rows, each sorted perfectly, are not surely equal.
+    """
+    if score is None:
+        raise MeasurementRefused("roc_auc_difference needs scores.", rule="ranking metrics need scores",
+                                 value="score=None", remedy="Hand in the scores beside the decisions.")
+    label, checked = arrays.labels(y), arrays.scores(score)
+    arrays.same_rows(y=label, score=checked)
+    member = membership(cells.over, attributes)
+    aucs = {group: delong(label[member == group], checked[member == group]) for group in cells.groups}
+    groups = tuple(
+        _group(group, None if (auc := aucs[group]) is None else auc.value, None if auc is None else auc.interval(),
+               cells.counts[i])
+        for i, group in enumerate(cells.groups)
+    )
+    smallest, direction = min((g.n for g in groups), default=0), metric_info("roc_auc_difference").direction
+    method = "DeLong per group, MOVER of the two"
+    missing = [g.name for g in groups if g.value is None]
+    why = f"only one class, or no rows, in {', '.join(missing)}" if missing else \
+        "fewer than two groups: nothing to compare" if len(groups) < 2 else ""
+    if why:
+        return Measurement("roc_auc_difference", None, None, None, smallest, method, cells.over, groups, note=why,
+                           direction=direction)
+    known = sorted(((auc, group) for group, auc in aucs.items() if auc is not None), key=lambda pair: pair[0].value)
+    (low, lowest), (high, highest) = known[0], known[-1]
+    gap, note, lower, upper = high.value - low.value, f"lowest {lowest}, highest {highest}", None, None
+    intervals = high.interval(), low.interval()
+    if any(group.lower is None for group in groups) or intervals[0] is None or intervals[1] is None:
+        note += "; no interval: a class has one row"
+    else:
+        lower, upper = mover_difference(high.value, intervals[0], low.value, intervals[1])
+        lower, upper = max(0.0, lower), min(1.0, upper)
+    return Measurement("roc_auc_difference", gap, lower, upper, smallest, method, cells.over, groups, note=note,
+                       direction=direction)

@@ -1,0 +1,363 @@
+"""The one way a stage runs, whoever drives: require → produce → judge → seal → record.
+
+Dagster, the command line, the runbook and the tests all come through `advance`. It asks the dossier whether the inputs may be
+consumed, lets the stage produce (or finds that these very bytes exist already), lets its gates judge, seals the output into
+the artefact store and appends one signed record to the ledger, whether or not the gates passed. A failed gate is a value of
+this function; being out of order is an error.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from compliance_assets.errors import ComplianceError, Misused, OutOfTurn, Rejected, StageError, Waiting
+from compliance_assets.evidence.archive import Archive, Record
+from compliance_assets.evidence.dossier import Chain, Dossier, head_of, require_head
+from compliance_assets.evidence.home import Home, find_home
+from compliance_assets.evidence.records import StageExecution, StageReuse, Statement
+from compliance_assets.evidence.surroundings import environment, environment_digest, working_tree
+from compliance_assets.policy.definition import Definition, find_systems, load_definition
+from compliance_assets.policy.gates import GateReport, not_run
+from compliance_assets.policy.organisation import Organisation, load_organisation
+from compliance_assets.policy.river import RIVER, StageRule, rule_named
+from compliance_assets.stages import stage_for
+from compliance_assets.stages.stage import Draft, Driver, Report, Stage, Value, Work
+from compliance_assets.trust.canonical import Digest, canonical_json, digest_of, parse_canonical, rfc3339
+
+Listener = Callable[[str, Mapping[str, object]], None]
+SECTIONS: Mapping[str, tuple[str, ...]] = {
+    "data_preparation": ("system", "data"),
+    "feature_engineering": ("system", "data", "features"),
+    "model_training": ("system", "data", "features", "training"),
+}
+"""The parts of the declaration that decide a stage's bytes; the others only judge them. Not listed: all of it."""
+
+
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+@dataclass
+class River:
+    """One project opened: its systems, its home, its archive."""
+
+    root: Path
+    home: Home
+    organisation: Organisation
+    archive: Archive
+    now: Callable[[], datetime] = _utc_now
+    listeners: tuple[Listener, ...] = ()
+    _definitions: dict[str, Definition] = field(default_factory=dict, repr=False)
+
+    def definition(self, system: str) -> Definition:
+        """The declared system as its files stand now."""
+        known = self._definitions.get(system)
+        if known is None:
+            folder = self.root / "systems" / system
+            if not (folder / "system.yaml").is_file():
+                names = ", ".join(path.name for path in find_systems(self.root))
+                raise Misused(f"There is no system {system!r}.", rule="system", value=system,
+                              remedy=f"Declared here: {names or 'none; `compliance init` makes a first one'}.")
+            known = self._definitions[system] = load_definition(folder)
+        return known
+
+    @property
+    def systems(self) -> tuple[str, ...]:
+        return tuple(path.name for path in find_systems(self.root))
+
+    def dossier(self, system: str) -> Dossier:
+        """The order of one system under its definition as it stands."""
+        return Dossier(system, self.definition(system).digest, self.archive.executions_of)
+
+    def head(self, system: str, asset: str) -> Digest | None:
+        """The latest output of a stage that passed every gate under the definition as it stands, or None."""
+        rule = rule_named(asset)
+        return head_of(self.archive.made_by(system, rule.name), rule, self.definition(system).digest)
+
+    def value(self, asset: str, digest: Digest) -> Value:
+        """The value that a digest names, read from the artefact store and verified."""
+        makes = stage_for(rule_named(asset)).makes
+        return makes.model_validate(parse_canonical(self.archive.artefacts.get_bytes(digest)))
+
+    def references(self, system: str) -> dict[str, str]:
+        """The candidate models that stand outside a release: in production now, and first assessed (the baseline)."""
+        target = self.definition(system).system.deployment.environment
+        rollouts = [record for record in self.archive.deployments(target)
+                    if record.body.system == system and record.body.action in ("full_rollout", "rolled_back")]
+        found: dict[str, str] = {}
+        for role, record in (("production", rollouts[-1] if rollouts else None), ("baseline", rollouts[0] if rollouts else None)):
+            if record is not None:
+                staged = self.archive.executions_of(Digest.parse(record.body.staged))
+                found[role] = staged[-1].body.inputs["candidate_model"]
+        return found
+
+
+def open_river(root: Path, home: Path | None = None, *, writer: bool = True, listeners: tuple[Listener, ...] = ()) -> River:
+    """Open the project above `systems/`, with its home and its people."""
+    where = Home.open(home or find_home(root))
+    organisation = load_organisation(root / "organisation.yaml")
+    return River(root, where, organisation, Archive.open(where, organisation, writer=writer), listeners=listeners)
+
+
+@dataclass(frozen=True)
+class Advance:
+    """What one execution came to. True only if every gate may be passed."""
+
+    stage: StageRule
+    value: Value
+    digest: Digest
+    reports: tuple[GateReport, ...]
+    record_index: int
+    record_digest: Digest
+    reused: bool
+    computed: bool
+    observations: Mapping[str, Any]
+    published: Mapping[str, str]
+    seconds: float
+
+    def __bool__(self) -> bool:
+        return bool(self.reports) and all(self.reports)
+
+    @property
+    def failures(self) -> tuple[str, ...]:
+        """One sentence for each finding that stopped the stage."""
+        return tuple(finding.sentence() for report in self.reports for finding in report.failures)
+
+
+@dataclass
+class _Telling:
+    """Collects what a stage says while it works, hands it to the listeners, and becomes the record's log."""
+
+    listeners: tuple[Listener, ...]
+    context: Mapping[str, object]
+    now: Callable[[], datetime]
+    lines: list[bytes] = field(default_factory=list)
+
+    def __call__(self, event: str, **facts: object) -> None:
+        line = {"time": rfc3339(self.now()), "event": event, **self.context, **facts}
+        self.lines.append(json.dumps(line, default=str, sort_keys=True).encode())
+        for listener in self.listeners:
+            listener(event, {**self.context, **facts})
+
+
+def advance(river: River, system: str, stage: str, inputs: Mapping[str, Digest] | None, driver: Driver) -> Advance:
+    """Run one stage of one system, leaving evidence whether or not its gates pass.
+
+    `inputs`: digest by asset name, for exactly the assets that the stage needs; None takes the latest that passed.
+    Raises `OutOfTurn` for what has not passed, `Waiting` for what people have not done yet, `Busy` while another run of the
+    same system holds it, `StageError` and its kin where nothing could be computed; never for a failed gate.
+    """
+    rule = rule_named(stage)
+    river.home.check_writable()
+    with river.home.lock(f"run-{system}", what=f"another run of {system}"):
+        return _advance(river, system, stage_for(rule), inputs, driver)
+
+
+def _advance(river: River, system: str, stage: Stage, inputs: Mapping[str, Digest] | None, driver: Driver) -> Advance:
+    rule, archive = stage.rule, river.archive
+    started, clock = river.now(), time.monotonic()
+    definition = river.definition(system)
+    archive.check_clock(started)
+    archive.require_trust_policy()
+    tell = _Telling(river.listeners, {"system": system, "stage": rule.name, "run": driver.run_id, "attempt": driver.attempt,
+                                      "launcher": driver.launcher, "definition": definition.digest.short}, river.now)
+    tell("stage_entered")
+
+    # require
+    given = inputs if inputs is not None else {name: digest for name in rule.needs if (digest := river.head(system, name))}
+    chain = require(river, system, rule, given)
+    in_force = archive.definition_in_force(system) == definition.digest
+    if rule.kind == "act" and not in_force:
+        raise Waiting(f"{rule.name} acts only under an approved definition; {definition.digest.short} of {system} is not approved.",
+                      rule="definition in force", value=definition.digest,
+                      remedy=f"Have it approved: `compliance definition approve {system}`. Stages 1 to 4 run without.")
+    references = river.references(system) if rule.name == "model_evaluation" else {}
+
+    # produce, or find that it was produced
+    declaration = definition.system.declaration()
+    parts = {"stage": rule.name, "code": dict(definition.code), "inputs": dict(given), "references": references,
+             "environment": environment_digest(), "seed": definition.system.training.seed}
+    sections = SECTIONS[rule.name] if rule.name in SECTIONS else tuple(declaration)
+    produce_key = digest_of({**parts, "declaration": {name: declaration[name] for name in sections}})
+    key = digest_of({**parts, "definition": definition.digest})
+    if rule.kind == "compute":
+        earlier = _answered(archive, key)
+        if earlier is not None:
+            return _reuse(river, stage, earlier, driver, tell, clock)
+
+    with river.home.scratch() as scratch:
+        work = Work(definition=definition, artefacts=archive.artefacts, scratch=scratch, tell=tell, driver=driver, home=river.home,
+                    organisation=river.organisation, archive=archive, now=river.now, references=references)
+        values = {name: _checked(river.value(name, digest), system, name) for name, digest in given.items()}
+        draft = _produced_before(archive, stage, produce_key) if rule.kind == "compute" else None
+        computed = draft is None
+        reports: tuple[GateReport, ...] = ()
+        try:
+            if draft is None:
+                draft = stage.produce(work, **values)
+                tell("produced", seconds=f"{time.monotonic() - clock:.3f}")
+            # judge
+            reports = tuple(_judged(stage, work, draft, values, tell))
+            # seal
+            value = draft.value
+            if isinstance(value, Report):
+                value = value.model_copy(update={"gates": tuple(report.as_json() for report in reports)})
+            digest = archive.artefacts.put_bytes(value.manifest())
+            published = dict(stage.publish(work, Draft(value, draft.observations), reports, **values)) if stage.publish else {}
+        except (Waiting, Rejected):
+            raise
+        except ComplianceError as error:
+            tell("stage_failed", error=type(error).__name__, message=str(error))
+            _record_error(river, rule, error, driver, started, tell, chain, given, definition, key, produce_key, in_force)
+            raise
+
+    # record
+    body = _execution(river, rule, "passed" if reports and all(reports) else "failed", driver, started, tell, given, definition, key,
+                      produce_key, in_force, output=digest, files=dict(value.files()), references=references, reports=reports,
+                      observations=dict(draft.observations), published=published, computed=computed)
+    record = archive.append(Statement(((rule.makes, digest),), body))
+    tell("stage_completed" if body.outcome == "passed" else "gate_failed", output=digest, record=record.index,
+         verdicts={report.gate: report.verdict.value for report in reports}, seconds=f"{time.monotonic() - clock:.3f}")
+    _write_log(river, driver, tell)
+    return Advance(rule, value, digest, reports, record.index, record.digest, False, computed, draft.observations, published,
+                   time.monotonic() - clock)
+
+
+def require(river: River, system: str, rule: StageRule, inputs: Mapping[str, Digest]) -> Chain:
+    """Admit these inputs for this stage, now; or refuse. The wall of the house: everything consumed comes through here."""
+    chain = river.dossier(system).require(rule, inputs)
+    for name, digest in inputs.items():
+        require_head(name, digest, river.head(system, name), rule.name, system)
+    return chain
+
+
+def published(river: River, system: str, asset: str, digest: Digest) -> Record:
+    """The record under which this output of a stage may be shown as made; refuses what has none, or a failed one."""
+    return river.dossier(system).admit(asset, digest, needed_by=f"publishing {asset}").records[asset]
+
+
+def drive(river: River, system: str, driver: Driver, *, start: str = "data_preparation", stop: str = "deployment") -> Iterator[Advance]:
+    """Advance stage after stage in river order, from `start` to `stop`, ending after the first whose gate fails."""
+    first, last = rule_named(start).number, rule_named(stop).number
+    for rule in RIVER[first - 1:last]:
+        outcome = advance(river, system, rule.name, None, driver)
+        yield outcome
+        if not outcome:
+            return
+
+
+# ----------------------------------------------------------------------------------------------------------- the parts
+
+
+def _judged(stage: Stage, work: Work, draft: Draft, values: Mapping[str, Value], tell: _Telling) -> Iterator[GateReport]:
+    """Every gate of the rule, once, in order; after a halt the rest as NOT_RUN."""
+    asked = stage.judge(work, draft, **values)
+    halted_by = ""
+    for gate in stage.rule.gates:
+        if halted_by:
+            yield not_run(gate.name, gate.version, halted_by)
+            continue
+        report = next(asked, None)
+        if report is None or (report.gate, report.version) != (gate.name, gate.version):
+            raise StageError(f"{stage.rule.name} did not judge its gate {gate.name}.", rule="complete evidence",
+                             value="nothing" if report is None else report.gate, remedy="Mend the stage's code; nothing was recorded.")
+        tell("gate_judged", gate=report.gate, verdict=report.verdict.value, findings=[f.sentence() for f in report.failures])
+        yield report
+        if stage.rule.ordered_gates and not report:
+            halted_by = report.gate
+
+
+def _answered(archive: Archive, key: Digest) -> Record | None:
+    """The latest record that answers this very key: same inputs, code, definition, environment. A verdict is not retried."""
+    found = [record for record in archive.with_key(key) if record.body.outcome in ("passed", "failed")]
+    for record in reversed(found):
+        if all(archive.artefacts.exists(Digest.parse(d)) for d in (record.body.output, *record.body.files.values())):
+            return record
+    return None
+
+
+def _produced_before(archive: Archive, stage: Stage, produce_key: Digest) -> Draft | None:
+    """The bytes that the same inputs, code and environment made before, if they are all still there and unharmed."""
+    for record in reversed(archive.with_key(produce_key, "produce-key")):
+        if record.body.outcome == "error" or stage.rule.reports:
+            continue
+        digests = (record.body.output, *record.body.files.values())
+        if all(archive.artefacts.exists(Digest.parse(digest)) for digest in digests):
+            value = stage.makes.model_validate(parse_canonical(archive.artefacts.get_bytes(Digest.parse(record.body.output))))
+            return Draft(value, record.body.observations)
+    return None
+
+
+def _reuse(river: River, stage: Stage, earlier: Record, driver: Driver, tell: _Telling, clock: float) -> Advance:
+    """Answer with an earlier record, and record that this was done; never a second verdict."""
+    body: StageExecution = earlier.body
+    value = stage.makes.model_validate(parse_canonical(river.archive.artefacts.get_bytes(Digest.parse(body.output))))
+    reuse = StageReuse(system=body.system, stage=body.stage, run=driver.run_id, dagster_run=driver.dagster_run_id,
+                       launcher=driver.launcher, at=rfc3339(river.now()), key=body.key, output=body.output,
+                       original_index=earlier.index, original_statement=earlier.digest)
+    record = river.archive.append(Statement(((stage.rule.makes, Digest.parse(body.output)),), reuse))
+    tell("stage_reused", output=body.output, original=earlier.index, record=record.index)
+    _write_log(river, driver, tell)
+    return Advance(stage.rule, value, Digest.parse(body.output), body.reports, earlier.index, earlier.digest, True, False,
+                   body.observations, body.published, time.monotonic() - clock)
+
+
+def _checked(value: Value, system: str, asset: str) -> Value:
+    if value.system != system:
+        raise OutOfTurn(f"{asset} {value.digest.short} belongs to {value.system}, not to {system}.", rule="system",
+                        value=value.system, remedy=f"Materialise {asset} of {system}.")
+    return value
+
+
+def _execution(river: River, rule: StageRule, outcome: str, driver: Driver, started: datetime, tell: _Telling,
+               inputs: Mapping[str, Digest], definition: Definition, key: Digest, produce_key: Digest, in_force: bool, *,
+               output: Digest, files: Mapping[str, str], references: Mapping[str, str], reports: Sequence[GateReport],
+               observations: Mapping[str, Any], published: Mapping[str, str], computed: bool) -> StageExecution:
+    artefacts = river.archive.artefacts
+    artefacts.put_bytes(canonical_json(environment()))
+    return StageExecution(
+        system=definition.system.system, stage=rule.name, outcome=outcome, run=driver.run_id,  # type: ignore[arg-type]
+        dagster_run=driver.dagster_run_id, attempt=driver.attempt, launcher=driver.launcher, started=rfc3339(started),
+        finished=rfc3339(river.now()), key=key, produce_key=produce_key, computed=computed, output=output, files=dict(files),
+        inputs=dict(inputs), references=dict(references), definition=definition.digest, definition_in_force=in_force,
+        trust_policy=river.organisation.digest, environment=environment_digest(), residency=definition.system.residency,
+        code=working_tree(river.root, definition.covered, driver.launcher), seed=definition.system.training.seed,
+        gates=tuple(report.as_json() for report in reports), observations=dict(observations), published=dict(published),
+        log=artefacts.put_bytes(b"\n".join(tell.lines) + b"\n"), promotable=_promotable(river, definition),
+        demonstration=river.organisation.demonstration)
+
+
+def _promotable(river: River, definition: Definition) -> bool:
+    """Whether anything made here may ever go to production."""
+    target = river.organisation.environments.get(definition.system.deployment.environment)
+    return target is not None and target.promotable
+
+
+def _record_error(river: River, rule: StageRule, error: ComplianceError, driver: Driver, started: datetime, tell: _Telling,
+                  chain: Chain, inputs: Mapping[str, Digest], definition: Definition, key: Digest, produce_key: Digest,
+                  in_force: bool) -> None:
+    """A stage that could not compute is evidence too; it is no verdict, and nothing can be made from it."""
+    said = canonical_json({"system": definition.system.system, "stage": rule.name, **error.as_json()})
+    output = river.archive.artefacts.put_bytes(said)
+    body = _execution(river, rule, "error", driver, started, tell, inputs, definition, key, produce_key, in_force, output=output,
+                      files={}, references={}, reports=(), observations={}, published={}, computed=True)
+    river.archive.append(Statement((("error", output),), body))
+    _write_log(river, driver, tell)
+
+
+def _write_log(river: River, driver: Driver, tell: _Telling) -> None:
+    """Structured JSON, one line an event, appended to the day's file; the record holds its own copy by digest."""
+    name = river.home.logs / f"{river.now():%Y-%m-%d}.jsonl"
+    descriptor = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    try:
+        os.write(descriptor, b"\n".join(tell.lines) + b"\n")
+    finally:
+        os.close(descriptor)

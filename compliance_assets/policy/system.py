@@ -1,0 +1,704 @@
+"""An AI system as its owner declares it in `system.yaml`: frozen, typed, unknown keys refused, no number with a default.
+
+A number that decides anything stands here once, with its reason. What the law says and what is only convention is said in
+the refusal of a missing bound (`policy.gates` and `metrics.catalogue`), never filled in silently: the AI Act prescribes no
+numeric threshold, so an undeclared one is an error (Art. 9(8): prior defined metrics and probabilistic thresholds).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import Annotated, Any, Literal
+
+from pydantic import Discriminator, Field, Tag, field_validator, model_validator
+
+from compliance_assets.metrics.catalogue import METRICS
+from compliance_assets.policy.declared import (
+    CRON,
+    ESTIMATOR,
+    PERIOD,
+    Code,
+    Declared,
+    Name,
+    Problem,
+    Reason,
+    Sha256,
+    Share,
+    Text,
+    Where,
+    plain,
+    refuse,
+    refuse_any,
+)
+from compliance_assets.trust.canonical import decimal_string
+
+
+def _numbers_as_text(value: Any, where: Where = ()) -> Iterator[Problem]:
+    """Texts that a canonical declaration could not tell from numbers, which it writes as decimal strings."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield from _numbers_as_text(item, (*where, key))
+    elif isinstance(value, list | tuple):
+        for index, item in enumerate(value):
+            yield from _numbers_as_text(item, (*where, index))
+    elif isinstance(value, str) and re.fullmatch(r"-?\d+(\.\d+)?(e[-+]\d+)?", value):
+        yield Problem(where, f"the text {value!r} looks like a number", "Write the number without quotes.")
+
+
+# ---------------------------------------------------------------------------------------------------------------- data
+
+
+class CsvFile(Declared):
+    path: Text = Field(description="file, beside system.yaml or below the root")
+    sha256: Sha256 = Field(description="sha256 of the file's bytes")
+    skip_lines: int = Field(0, ge=0, description="lines before the header or the first row")
+
+
+class CsvSource(Declared):
+    """One or more delimited files, read in this order."""
+
+    kind: Literal["csv"] = Field(description="delimited text files")
+    files: tuple[CsvFile, ...] = Field(min_length=1, description="the files, read in this order")
+    separator: str = Field(",", min_length=1, max_length=1, description="the letter between values")
+    columns: tuple[Text, ...] | None = Field(None, description="names, for files without a header line")
+    null_values: tuple[str, ...] = Field((), description="texts that mean that nothing is known")
+    strip: bool = Field(False, description="remove blanks around every value")
+
+
+class ParquetSource(Declared):
+    kind: Literal["parquet"] = Field(description="one parquet file")
+    path: Text = Field(description="file, beside system.yaml or below the root")
+    sha256: Sha256 = Field(description="sha256 of the file's bytes")
+
+
+class SqlSource(Declared):
+    """A query through a SQLAlchemy URL, ordered by the key; its result is pinned by logical digest."""
+
+    kind: Literal["sql"] = Field(description="the result of a query")
+    url: Text = Field(description="SQLAlchemy URL, without a password")
+    query: Text = Field(description="the query; its result is ordered by the key")
+    dataset_digest: Sha256 = Field(description="cds1 digest of the result, ordered by the key")
+
+
+class OpenmlSource(Declared):
+    kind: Literal["openml"] = Field(description="a data set of OpenML")
+    id: int = Field(ge=1, description="the data set's number")
+    sha256: Sha256 = Field(description="of the file that OpenML serves for this id")
+    server: str = Field("https://www.openml.org", description="where the OpenML API answers")
+
+
+class SimulatorSource(Declared):
+    """A documented structural model of a world; the same bytes for the same seed."""
+
+    kind: Literal["simulator"] = Field(description="a documented model of a world, no real people")
+    build: Code
+    rows: int = Field(ge=100, description="how many rows it makes")
+    seed: int = Field(ge=0, description="the seed of its randomness")
+    knobs: dict[str, int | float | str | bool] = Field(default_factory=dict, description="the model's parameters, by name")
+
+    @field_validator("knobs")
+    @classmethod
+    def _told_apart(cls, knobs: dict[str, Any]) -> dict[str, Any]:
+        refuse_any(_numbers_as_text(knobs))
+        return knobs
+
+
+Source = Annotated[CsvSource | ParquetSource | SqlSource | OpenmlSource | SimulatorSource, Field(discriminator="kind")]
+
+
+class Target(Declared):
+    column: Text = Field(description="the column that is to be predicted")
+    favourable: bool | int | str = Field(description="the value of the target that is good for the person concerned")
+    prevalence: tuple[Share, Share] | None = Field(None, description="share of favourable labels: lowest, highest")
+
+
+class Groups(Declared):
+    """A protected attribute whose groups stand in a column as they are."""
+
+    groups: tuple[str | int | bool, ...] = Field(min_length=2, description="the values that are groups")
+    column: Text | None = Field(None, description="the column, where it is not named like the attribute")
+
+
+class Bands(Declared):
+    """A protected attribute cut from a number: cuts [25, 60] make the groups below_25, 25_to_below_60, from_60."""
+
+    from_: Text = Field(alias="from", description="the numeric column")
+    cuts: tuple[float, ...] = Field(min_length=1, description="where one group ends and the next begins, rising")
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        cuts = [plain(cut) for cut in self.cuts]
+        middle = [f"{low}_to_below_{high}" for low, high in pairwise(cuts)]
+        return (f"below_{cuts[0]}", *middle, f"from_{cuts[-1]}")
+
+    @field_validator("cuts")
+    @classmethod
+    def _rising(cls, cuts: tuple[float, ...]) -> tuple[float, ...]:
+        if list(cuts) != sorted(set(cuts)):
+            raise ValueError("cuts must rise")
+        return cuts
+
+
+def _attribute_kind(value: Any) -> str | None:
+    """Which of the two shapes of an attribute is meant, so that only its mistakes are told."""
+    if isinstance(value, dict):
+        cut = "cuts" in value or ("from" in value and "groups" not in value)
+        return "bands" if cut else "groups" if "groups" in value else None
+    return "bands" if isinstance(value, Bands) else "groups" if isinstance(value, Groups) else None
+
+
+Attribute = Annotated[
+    Annotated[Groups, Tag("groups")] | Annotated[Bands, Tag("bands")],
+    Discriminator(_attribute_kind, custom_error_type="shape",
+                  custom_error_message="an attribute has either groups: [...], or from: and cuts: [...]"),
+]
+
+
+class UsedAsFeature(Declared):
+    attribute: Name = Field(description="a protected attribute that the model sees")
+    because: Reason
+
+
+class Split(Declared):
+    train: Share = Field(description="share of rows to learn from")
+    validation: Share = Field(description="share of rows to choose by")
+    holdout: Share = Field(description="share of rows to judge by, out of reach of training")
+    by: Text = Field(description="the column whose equal values must stay in one part")
+    seed: int = Field(ge=0, description="the seed of the assignment")
+
+    @model_validator(mode="after")
+    def _whole(self) -> Split:
+        if abs(self.train + self.validation + self.holdout - 1) > 1e-9:
+            raise ValueError(f"train + validation + holdout is {self.train + self.validation + self.holdout:.10g}, not 1")
+        if min(self.train, self.validation, self.holdout) <= 0:
+            raise ValueError("no part may be empty")
+        return self
+
+
+class ReferencePopulation(Declared):
+    """Expected shares by attribute and group, and how far the data may be from them."""
+
+    shares: dict[Name, dict[str, Share]] = Field(min_length=1, description="expected share of each group, by attribute")
+    tolerance: Share = Field(description="largest accepted difference of a share")
+    because: Reason
+
+
+class MinimumGroup(Declared):
+    """The smallest group that may be judged; positives and negatives count for TPR and FPR."""
+
+    rows: int = Field(ge=1, description="fewest rows")
+    positives: int = Field(0, ge=0, description="fewest favourable labels, for rates among them")
+    negatives: int = Field(0, ge=0, description="fewest unfavourable labels, for rates among them")
+
+    @property
+    def text(self) -> str:
+        parts = [f"{self.rows} rows"]
+        parts += [f"{self.positives} positives"] if self.positives else []
+        parts += [f"{self.negatives} negatives"] if self.negatives else []
+        return ", ".join(parts)
+
+
+class Provenance(Declared):
+    """Where the data comes from and why it may be used (Art. 10(2)(b))."""
+
+    collected_by: Text = Field(description="who collected it")
+    method: Text = Field(description="how it was collected")
+    period: Text = Field(description="when it was collected")
+    original_purpose: Text = Field(description="what it was first collected for (Art. 10(2)(b))")
+    legal_basis: Text = Field(description="why it may be processed")
+    licence: Text = Field(description="under which licence or agreement it may be used")
+    contains_personal_data: bool = Field(description="whether rows are about people who can be identified")
+
+
+Uses = Annotated[
+    Annotated[Literal["none"], Tag("none")] | Annotated[tuple[UsedAsFeature, ...], Tag("uses")],
+    Discriminator(lambda value: "uses" if isinstance(value, list | tuple) else "none"),
+]
+
+
+class Data(Declared):
+    source: Source = Field(description="where the raw data comes from, pinned by digest or seed")
+    prepare: Code | None = Field(None, description="LazyFrame -> LazyFrame: cleaning, one documented step after another")
+    key: Text = Field(description="the column that identifies a row")
+    target: Target = Field(description="what is predicted")
+    protected: dict[Name, Attribute] = Field(
+        min_length=1, description="protected attributes by name: groups as they are, or bands of a number")
+    used_as_features: Uses = Field(description="none, or a list of protected attributes with a reason each")
+    split: Split = Field(description="train, validation and holdout")
+    contract: Text = Field(description="a Great Expectations suite as JSON, beside this file")
+    reference_population: ReferencePopulation = Field(description="whom the system is for")
+    minimum_cell: MinimumGroup = Field(description="the smallest group, intersections included, that the data must hold")
+    intersections: tuple[str, ...] = Field((), description="for example sex*age_band")
+    provenance: Provenance = Field(description="where the data comes from and why it may be used")
+
+    def column_of(self, attribute: str) -> str:
+        """The raw column in which a protected attribute stands, or from which it is cut."""
+        declared = self.protected[attribute]
+        return declared.from_ if isinstance(declared, Bands) else declared.column or attribute
+
+
+# ------------------------------------------------------------------------------------------------------------ features
+
+
+class Proxy(Declared):
+    """An assessment of a feature that may stand in for a protected attribute (Art. 10(2)(f))."""
+
+    reviewed: bool = Field(description="whether a person assessed it")
+    note: Reason
+
+
+class Feature(Declared):
+    name: Name = Field(description="the feature's name; the registry's order is the model's")
+    dtype: Literal["float64", "float32", "int64", "int32", "bool", "category"] = Field(description="its type")
+    unit: Text = Field(description="its unit")
+    from_: tuple[Text, ...] = Field(alias="from", min_length=1, description="source columns it is computed from")
+    nulls: Literal["refuse", "allow"] = Field(description="whether a missing value is refused")
+    range: tuple[float, float] | None = Field(None, description="documented range [lowest, highest], for numbers")
+    categories: tuple[str, ...] | None = Field(None, description="documented values, for a category")
+    proxy: Proxy | None = Field(None, description="the assessment as a stand-in for a protected attribute")
+    description: str = Field("", description="what it means")
+
+    @model_validator(mode="after")
+    def _bounded(self) -> Feature:
+        if self.dtype == "category":
+            if not self.categories:
+                refuse(Problem(("categories",), f"feature {self.name} is a category: list its categories"))
+            if self.range is not None:
+                refuse(Problem(("range",), f"feature {self.name} is a category: it has no range"))
+            if len(set(self.categories)) != len(self.categories):
+                refuse(Problem(("categories",), f"feature {self.name} lists a category twice"))
+        elif self.categories is not None:
+            refuse(Problem(("categories",), f"feature {self.name} is {self.dtype}: it has no categories"))
+        elif self.dtype != "bool" and self.range is None:
+            refuse(Problem(("range",), f"feature {self.name} needs its documented range [lowest, highest]"))
+        if self.range is not None and self.range[0] >= self.range[1]:
+            refuse(Problem(("range",), f"feature {self.name}: the range [{plain(self.range[0])}, {plain(self.range[1])}] is empty",
+                           "Write the lowest value first."))
+        return self
+
+
+class Features(Declared):
+    build: Code
+    registry: tuple[Feature, ...] = Field(min_length=1, description="every feature, in the model's order")
+    proxy_review_above: Share = Field(description="association with a protected attribute that demands an assessment")
+    proxy_because: Reason
+
+    @field_validator("registry")
+    @classmethod
+    def _once(cls, registry: tuple[Feature, ...]) -> tuple[Feature, ...]:
+        names = [feature.name for feature in registry]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"registered twice: {', '.join(twice)}")
+        return registry
+
+
+# ------------------------------------------------------------------------------------------------------------ training
+
+
+class Reweighing(Declared):
+    """Kamiran and Calders 2012: weights that make the attribute and the label independent in the training data."""
+
+    kind: Literal["reweighing"] = Field(description="weights for the training rows")
+    over: Name = Field(description="the protected attribute")
+    because: Reason
+
+
+class GridSearch(Declared):
+    """The predictor that fairlearn's GridSearch chose (Agarwal et al. 2018): a plain estimator, no attribute at prediction."""
+
+    kind: Literal["grid_search"] = Field(description="a search among reweighted models")
+    over: Name = Field(description="the protected attribute")
+    constraint: Literal["demographic_parity", "equalized_odds"] = Field(description="what the search equalises")
+    grid_size: int = Field(ge=2, le=200, description="how many models are tried")
+    because: Reason
+
+
+class CorrelationRemover(Declared):
+    """fairlearn's CorrelationRemover folded into the model; refused where prediction would need the attribute."""
+
+    kind: Literal["correlation_remover"] = Field(description="features made linearly independent of the attribute")
+    over: Name = Field(description="the protected attribute")
+    alpha: Share = Field(description="share of the correlation that is removed")
+    because: Reason
+
+
+Mitigation = Annotated[Reweighing | GridSearch | CorrelationRemover, Field(discriminator="kind")]
+
+
+class Resources(Declared):
+    threads: int = Field(ge=1, description="processor threads; more may change the last bits of a result")
+    gpu: int = Field(0, ge=0, description="graphics processors")
+    pool: Text = Field(description="the pool of machines that it may use")
+
+
+class Training(Declared):
+    estimator: Annotated[str, Field(pattern=ESTIMATOR)] = Field(
+        description="scikit-learn compatible class, or module:function that makes one")
+    hyperparameters: dict[str, Any] = Field(description="every one that is not the library's own default")
+    seed: int = Field(ge=0, description="the seed of every random choice in training")
+    resources: Resources = Field(description="what training may use")
+    mitigation: Mitigation | None = Field(None, description="what is done in training against unfairness")
+    rationale: Reason
+
+    @field_validator("hyperparameters")
+    @classmethod
+    def _told_apart(cls, hyperparameters: dict[str, Any]) -> dict[str, Any]:
+        refuse_any(_numbers_as_text(hyperparameters))
+        return hyperparameters
+
+
+# ---------------------------------------------------------------------------------------------------------- evaluation
+
+JudgedOn = Literal["lower", "upper", "point"]
+
+
+class Bound(Declared):
+    """A metric, which way it is bounded, on which end of its interval it is judged, and why."""
+
+    metric: Name = Field(description="a metric of the catalogue")
+    at_least: float | None = Field(None, description="the lowest accepted value")
+    at_most: float | None = Field(None, description="the highest accepted value")
+    between: tuple[float, float] | None = Field(None, description="lowest and highest accepted value")
+    judged_on: JudgedOn = Field(description="point, or the unfavourable end of the 95 % interval")
+    because: Reason
+    over: tuple[str, ...] = Field((), description="protected attributes, or intersections like sex*age_band")
+
+    @model_validator(mode="after")
+    def _directed(self) -> Bound:
+        known = METRICS.get(self.metric)
+        if known is None:
+            refuse(Problem(("metric",), f"unknown metric {self.metric!r}", f"Known: {', '.join(sorted(METRICS))}."))
+        given = [name for name in ("at_least", "at_most", "between") if getattr(self, name) is not None]
+        if len(given) != 1:
+            refuse(Problem(() if not given else (given[1],), f"{self.metric} needs exactly one of at_least, at_most, between",
+                           f"No bound is filled in for you; convention: {known.convention.removesuffix('.')} ({known.source})."))
+        way = given[0]
+        if known.direction == "higher" and way != "at_least":
+            refuse(Problem((way,), f"{self.metric} is better when higher: bound it with at_least, not {way}"))
+        if known.direction == "lower" and way != "at_most":
+            refuse(Problem((way,), f"{self.metric} is better when lower: bound it with at_most, not {way}"))
+        unfavourable = {"at_least": "lower", "at_most": "upper", "between": "point"}[way]
+        if self.judged_on not in ("point", unfavourable):
+            ends = unfavourable if unfavourable == "point" else f"{unfavourable} or on point"
+            refuse(Problem(("judged_on",), f"{self.metric} {way} is judged on {ends}; {self.judged_on} is "
+                           + ("one end of two" if way == "between" else "the favourable end of the interval")))
+        if self.between is not None and self.between[0] >= self.between[1]:
+            refuse(Problem(("between",), f"{self.metric}: between [{plain(self.between[0])}, {plain(self.between[1])}] is empty",
+                           "Write the lowest value first."))
+        return self
+
+    @property
+    def comparator(self) -> str:
+        return ">=" if self.at_least is not None else "<=" if self.at_most is not None else "in"
+
+    @property
+    def text(self) -> str:
+        if self.between is not None:
+            return f"[{plain(self.between[0])}, {plain(self.between[1])}]"
+        edge = self.at_least if self.at_least is not None else self.at_most
+        assert edge is not None
+        return plain(edge)
+
+    def holds_for(self, value: float) -> bool:
+        """Whether `value` keeps the bound. No rounding: 0.7999999 is below 0.80."""
+        if self.at_least is not None:
+            return value >= self.at_least
+        if self.at_most is not None:
+            return value <= self.at_most
+        assert self.between is not None
+        return self.between[0] <= value <= self.between[1]
+
+
+class Perturbed(Bound):
+    """A bound on what a disturbance of the inputs does; `level` in the perturbation's own unit."""
+
+    perturbation: Literal["numeric_noise", "relative_shift", "category_flip", "missing_values"] = Field(
+        description="the disturbance of the inputs")
+    level: Share = Field(description="its strength: standard deviations, relative size, or share of values")
+
+    @model_validator(mode="after")
+    def _agrees(self) -> Perturbed:
+        if METRICS[self.metric].family == "robustness" and not self.metric.startswith(self.perturbation):
+            refuse(Problem(("perturbation",), f"{self.metric} does not measure {self.perturbation}",
+                           "Name the same disturbance twice."))
+        return self
+
+
+class Fairness(Declared):
+    primary: Name = Field(description="the criterion that counts most; not all can hold at once")
+    minimum_group: MinimumGroup = Field(description="the smallest group that may be judged")
+    bounds: tuple[Bound, ...] = Field(min_length=1, description="what is bounded, over which attributes")
+
+    @model_validator(mode="after")
+    def _primary_is_bounded(self) -> Fairness:
+        bounded = {bound.metric for bound in self.bounds}
+        found = [Problem(("bounds", index, "over"), f"the fairness bound on {bound.metric} does not say over which attributes",
+                         "Write over: [an attribute, or two joined by *].")
+                 for index, bound in enumerate(self.bounds) if not bound.over]
+        if self.primary not in bounded:
+            found.append(Problem(("primary",), f"the primary metric {self.primary} has no bound",
+                                 f"Bound it, or choose one of: {', '.join(sorted(bounded))}."))
+        refuse_any(found)
+        return self
+
+
+class Drift(Declared):
+    against: tuple[Literal["production", "baseline"], ...] = Field(
+        min_length=1, description="what the candidate is compared with")
+    bounds: tuple[Bound, ...] = Field(min_length=1, description="what is bounded")
+
+
+class Evaluation(Declared):
+    decision_threshold: Annotated[float, Field(gt=0, lt=1)] = Field(
+        description="score from which the decision is favourable")
+    performance: tuple[Bound, ...] = Field(min_length=1, description="is it right often enough?")
+    fairness: Fairness = Field(description="is it so for everyone?")
+    robustness: tuple[Perturbed, ...] = Field(min_length=1, description="does it stay right under disturbance?")
+    calibration: tuple[Bound, ...] = Field(min_length=1, description="does it know how sure it is?")
+    drift: Drift = Field(description="how far is it from production and baseline?")
+    undecided: Literal["refuse", "exception"] = Field(
+        description="what follows INCONCLUSIVE and INSUFFICIENT_DATA: refuse, or an exception that people approve")
+
+    @model_validator(mode="after")
+    def _families(self) -> Evaluation:
+        refuse_any(
+            Problem((*where, "metric"), f"{bound.metric} is a {METRICS[bound.metric].family} metric, not one of {family}",
+                    f"Known here: {', '.join(info.name for info in METRICS.values() if info.family == family)}.")
+            for family, where, bound in self.placed_bounds() if METRICS[bound.metric].family != family
+        )
+        return self
+
+    def placed_bounds(self) -> Iterator[tuple[str, Where, Bound]]:
+        """Every bound with its family and its place below `evaluation`."""
+        for family, where, bounds in (
+            ("performance", ("performance",), self.performance), ("fairness", ("fairness", "bounds"), self.fairness.bounds),
+            ("robustness", ("robustness",), self.robustness), ("calibration", ("calibration",), self.calibration),
+            ("drift", ("drift", "bounds"), self.drift.bounds),
+        ):
+            for index, bound in enumerate(bounds):
+                yield family, (*where, index), bound
+
+
+# ---------------------------------------------------------------------------------------- integration, approval, rollout
+
+
+class Integration(Declared):
+    latency_p95_ms: Annotated[float, Field(gt=0)] = Field(
+        description="longest accepted 95th percentile of the answer time, in milliseconds")
+    latency_because: Reason
+    golden: Text = Field(description="golden cases as JSON, beside this file: inputs, group, expected decision")
+    parity_rows: int = Field(ge=10, description="rows on which registry and server must agree to the bit")
+
+
+class RequiredApproval(Declared):
+    role: Name = Field(description="a role of organisation.yaml")
+    people: int = Field(ge=1, description="how many distinct people of that role")
+
+
+Separation = Literal["not_launcher", "not_author", "distinct_people"]
+
+
+class ApprovalPolicy(Declared):
+    requires: tuple[RequiredApproval, ...] = Field(min_length=1, description="who must approve")
+    valid_for: Annotated[str, Field(pattern=PERIOD)] = Field(description="how long an approval holds, like 48h")
+    separation: tuple[Separation, ...] = Field(description="who may not approve")
+
+    @property
+    def valid_seconds(self) -> int:
+        number, unit = re.fullmatch(r"(\d+)([hd])", self.valid_for).groups()  # type: ignore[union-attr]  # pattern is checked above
+        return int(number) * (3600 if unit == "h" else 86400)
+
+
+class Shadow(Declared):
+    requests: int = Field(ge=1, description="live requests that it answers unheard")
+
+
+class Canary(Declared):
+    share: Annotated[float, Field(gt=0, lt=1)] = Field(description="share of requests that it answers")
+    requests: int = Field(ge=1, description="requests before the step is judged")
+    minimum_group: int = Field(ge=1, description="answers per group below which the step holds instead of judging")
+
+
+class ShadowStep(Declared):
+    shadow: Shadow = Field(description="answers are compared, never returned")
+
+
+class CanaryStep(Declared):
+    canary: Canary = Field(description="a bounded share of answers is returned")
+
+
+class FullStep(Declared):
+    full: dict[str, Any] = Field(max_length=0, description="every answer is the new model's; takes no keys")
+
+
+def _step_kind(value: Any) -> str | None:
+    if isinstance(value, dict):
+        return next((name for name in ("shadow", "canary", "full") if name in value), None)
+    return "shadow" if isinstance(value, ShadowStep) else "canary" if isinstance(value, CanaryStep) else (
+        "full" if isinstance(value, FullStep) else None)
+
+
+Step = Annotated[
+    Annotated[ShadowStep, Tag("shadow")] | Annotated[CanaryStep, Tag("canary")] | Annotated[FullStep, Tag("full")],
+    Discriminator(_step_kind, custom_error_type="shape",
+                  custom_error_message="a step is one of shadow: {...}, canary: {...}, full: {}"),
+]
+
+
+AbortMetric = Literal["error_rate", "latency_ratio_p95", "selection_rate_ratio", "decision_flip_rate", "unlogged_rate"]
+
+
+class AbortRule(Declared):
+    metric: AbortMetric = Field(description="what is watched during rollout")
+    above: float | None = Field(None, description="abort when it rises above this")
+    below: float | None = Field(None, description="abort when it falls below this")
+    over: Name | None = Field(None, description="the protected attribute, for selection_rate_ratio")
+
+    @model_validator(mode="after")
+    def _one_side(self) -> AbortRule:
+        wanted, other = ("below", "above") if self.metric == "selection_rate_ratio" else ("above", "below")
+        if (self.above is None) == (self.below is None):
+            refuse(Problem((), f"the abort rule on {self.metric} needs exactly one of above, below", f"Here it is {wanted}."))
+        if getattr(self, wanted) is None:
+            refuse(Problem((other,), f"the abort rule on {self.metric} has the wrong direction: use {wanted}"))
+        if self.metric == "selection_rate_ratio" and self.over is None:
+            refuse(Problem((), "the abort rule on selection_rate_ratio needs over: an attribute"))
+        if self.metric != "selection_rate_ratio" and self.over is not None:
+            refuse(Problem(("over",), f"the abort rule on {self.metric} does not take over:"))
+        return self
+
+
+class Deployment(Declared):
+    environment: Name = Field(description="an environment of organisation.yaml")
+    steps: tuple[Step, ...] = Field(min_length=1, description="shadow, canary (one or more, rising shares), full")
+    abort_when: tuple[AbortRule, ...] = Field(
+        min_length=1, description="what ends a rollout and brings the previous model back")
+    wait_seconds: int = Field(ge=1, description="how long a step waits for its requests before it holds and tells a person")
+
+    @field_validator("steps")
+    @classmethod
+    def _ordered(cls, steps: tuple[Any, ...]) -> tuple[Any, ...]:
+        order: dict[type[Declared], int] = {ShadowStep: 0, CanaryStep: 1, FullStep: 2}
+        places = [order[type(step)] for step in steps]
+        if places != sorted(places) or places[-1] != 2 or places.count(2) != 1 or 0 not in places or 1 not in places:
+            raise ValueError("steps go shadow, canary (one or more, rising shares), full")
+        shares = [step.canary.share for step in steps if isinstance(step, CanaryStep)]
+        if shares != sorted(set(shares)):
+            raise ValueError("canary shares must rise")
+        return steps
+
+
+class OnDrift(Declared):
+    psi: Annotated[float, Field(gt=0)] = Field(description="population stability index from which drift counts")
+    windows: tuple[int, int] = Field(description="[k, n]: in k of the last n windows")
+
+
+class Retraining(Declared):
+    schedule: Annotated[str, Field(pattern=CRON)] | None = Field(None, description="cron expression, five fields, UTC")
+    on_new_data: bool = Field(description="whether a new raw snapshot starts a run")
+    on_drift: OnDrift | None = Field(None, description="drift that starts a run")
+
+
+class Retention(Declared):
+    documentation_years: int = Field(ge=10, description="Art. 18(1): at least ten")
+    operation_logs_months: int = Field(ge=6, description="Art. 19(1): at least six")
+
+
+class Risk(Declared):
+    annex_iii: Text = Field(description="point of Annex III, like 5(b), or none")
+    basis: Text = Field(description="why it falls there")
+
+
+class Aisdp(Declared):
+    reference: Text = Field(description="the documentation package")
+    module_2: Text = Field(description="its module 2, the development process")
+
+
+class System(Declared):
+    """One AI system, whole."""
+
+    system: Name = Field(description="the system's name; its folder is called the same")
+    title: Text = Field(description="what people call it")
+    provider: Text = Field(description="who answers for it")
+    intended_purpose: Reason
+    risk: Risk = Field(description="its place in the AI Act")
+    aisdp: Aisdp = Field(description="its documentation package")
+    data: Data = Field(description="what it learns from")
+    features: Features = Field(description="what it sees")
+    training: Training = Field(description="how it learns")
+    evaluation: Evaluation = Field(description="what it must prove")
+    integration: Integration = Field(description="what its server must prove")
+    approval: ApprovalPolicy = Field(description="who must agree")
+    deployment: Deployment = Field(description="how it goes live, and when it comes back")
+    retraining: Retraining = Field(description="when it learns again")
+    retention: Retention = Field(description="how long evidence is kept")
+    residency: Text = Field(description="where data and evidence are kept; recorded with every run")
+
+    @model_validator(mode="after")
+    def _joined(self) -> System:
+        refuse_any((*self._unknown_attributes(), *self._unknown_groups(), *self._leaks()))
+        return self
+
+    def _unknown_attributes(self) -> Iterator[Problem]:
+        protected = sorted(self.data.protected)
+        for where, named in self._attribute_uses():
+            unknown = sorted(set(named.split("*")) - set(protected))
+            if unknown:
+                yield Problem(where, f"{', '.join(unknown)} is not declared under data.protected",
+                              f"Declared: {', '.join(protected)}.")
+
+    def _attribute_uses(self) -> Iterator[tuple[Where, str]]:
+        for index, item in enumerate(self.data.intersections):
+            yield ("data", "intersections", index), item
+        for name in self.data.reference_population.shares:
+            yield ("data", "reference_population", "shares", name), name
+        for _, place, bound in self.evaluation.placed_bounds():
+            for index, item in enumerate(bound.over):
+                yield ("evaluation", *place, "over", index), item
+        if self.training.mitigation is not None:
+            yield ("training", "mitigation", "over"), self.training.mitigation.over
+        for index, rule in enumerate(self.deployment.abort_when):
+            if rule.over is not None:
+                yield ("deployment", "abort_when", index, "over"), rule.over
+        if self.data.used_as_features != "none":
+            for index, use in enumerate(self.data.used_as_features):
+                yield ("data", "used_as_features", index, "attribute"), use.attribute
+
+    def _unknown_groups(self) -> Iterator[Problem]:
+        """Expected shares name declared groups; where they name every group, they are the whole population."""
+        for name, shares in self.data.reference_population.shares.items():
+            if name not in self.data.protected:
+                continue
+            place: Where = ("data", "reference_population", "shares", name)
+            groups = {str(group) for group in self.data.protected[name].groups}
+            for unknown in sorted(set(shares) - groups):
+                yield Problem((*place, unknown), f"{unknown} is not a group of {name}", f"Its groups: {', '.join(sorted(groups))}.")
+            total = sum(shares.values())
+            if set(shares) == groups and abs(total - 1) > 0.005:
+                yield Problem(place, f"the expected shares of {name} add up to {total:.10g}, not 1")
+
+    def _leaks(self) -> Iterator[Problem]:
+        if self.data.target.column == self.data.key:
+            yield Problem(("data", "target", "column"), "the key cannot be the target")
+        for index, feature in enumerate(self.features.registry):
+            if self.data.target.column in feature.from_:
+                yield Problem(("features", "registry", index, "from"), f"feature {feature.name} is computed from the target",
+                              "What is to be predicted is not known when the prediction is made.")
+
+    def declaration(self) -> dict[str, Any]:
+        """The resolved declaration as plain JSON values, numbers as decimal strings: what the definition digest covers."""
+        return _canonical(self.model_dump(mode="json", by_alias=True))  # type: ignore[no-any-return]  # a dict stays a dict
+
+
+def _canonical(value: Any) -> Any:
+    """Floats become their shortest decimal string, so that the declaration can be signed."""
+    if isinstance(value, bool) or value is None or isinstance(value, (str, int)):
+        return value
+    if isinstance(value, float):
+        return decimal_string(value)
+    if isinstance(value, dict):
+        return {str(key).encode("unicode_escape").decode("ascii"): _canonical(item) for key, item in value.items()}
+    return [_canonical(item) for item in value]

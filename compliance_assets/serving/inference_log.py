@@ -1,0 +1,196 @@
+"""Every decision that a server gives is written down before it is given (AI Act Art. 12(1), Art. 19).
+
+One JSON line per decision, in one file per day and server process, so that a crash can tear only the last line of a file.
+What a person sent stands in a second file beside it, joined by the inference id: it can be deleted on its own when its
+purpose ends, and the record that a decision was made stays. Numbers are text (`repr`), so that the log says the same bits
+as the answer.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import uuid
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from compliance_assets.errors import ServingError, UntrustedEvidence
+from compliance_assets.trust.canonical import Digest, canonical_json, rfc3339, sha256_bytes
+
+ANSWERING = "answering"
+SHADOW = "shadow"
+
+
+@dataclass(frozen=True)
+class Decision:
+    """One decision about one row, as the log keeps it."""
+
+    id: str
+    time: str
+    request_id: str
+    row: int
+    model: str
+    release: str
+    environment: str
+    server: str
+    role: str
+    input: str
+    """Digest of the row as it was sent."""
+    features: str
+    """Digest of the features that the model saw."""
+    score: str
+    decision: str
+    microseconds: int
+    """From the first byte read to the moment before logging, for the whole request."""
+    monitoring: Mapping[str, str] = field(default_factory=dict)
+
+    def line(self) -> bytes:
+        return json.dumps(self.__dict__, separators=(",", ":"), sort_keys=True, ensure_ascii=True).encode() + b"\n"
+
+
+def row_digest(row: Mapping[str, Any]) -> Digest:
+    """The digest of a row of plain values, whatever the order of its keys. Numbers count as their shortest text."""
+    return sha256_bytes(canonical_json({name: _text(value) for name, value in row.items()}))
+
+
+def _text(value: Any) -> Any:
+    if isinstance(value, float):
+        return ["float", repr(value)]
+    if isinstance(value, int) and not isinstance(value, bool):
+        return ["int", str(value)]
+    return value
+
+
+class InferenceLog:
+    """The writer: appends whole batches, and returns only when they are on the disk.
+
+    Threads that arrive while the disk is busy share the next flush. A log that cannot be written is a `ServingError`: the
+    server then does not answer, because an answer that nobody can find again must not be given.
+    """
+
+    def __init__(self, folder: Path, server: str) -> None:
+        self.folder = folder
+        self._suffix = f"{server}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+        self._writing = threading.Lock()
+        self._flushing = threading.Lock()
+        self._day = ""
+        self._files: tuple[int, int] | None = None
+        self._written = 0
+        self._flushed = 0
+        try:
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        except OSError as error:
+            raise _cannot_write(folder, error) from error
+
+    def append(self, batch: Iterable[tuple[Decision, Mapping[str, Any]]]) -> None:
+        """Write decisions and what they were about; inputs first, so that no decision ever lacks its input."""
+        decisions, inputs = [], []
+        for decision, row in batch:
+            decisions.append(decision.line())
+            inputs.append(json.dumps({"id": decision.id, "row": dict(row)}, separators=(",", ":")).encode() + b"\n")
+        try:
+            with self._writing:
+                inputs_file, decisions_file = self._today()
+                _write(inputs_file, b"".join(inputs))
+                _write(decisions_file, b"".join(decisions))
+                self._written += 1
+                mine = self._written
+            self._flush(mine)
+        except OSError as error:
+            raise _cannot_write(self.folder, error) from error
+
+    def _today(self) -> tuple[int, int]:
+        day = datetime.now(UTC).strftime("%Y-%m-%d")
+        if self._files is None or day != self._day:
+            with self._flushing:
+                self.close()
+                flags = os.O_APPEND | os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC
+                opened = [os.open(self.folder / f"{kind}-{day}-{self._suffix}.jsonl", flags, 0o600)
+                          for kind in ("inputs", "decisions")]
+                self._files, self._day = (opened[0], opened[1]), day
+        assert self._files is not None
+        return self._files
+
+    def _flush(self, mine: int) -> None:
+        with self._flushing:
+            if self._flushed >= mine or self._files is None:  # another thread's flush covered ours, or a new day did
+                return
+            covered = self._written
+            for file in self._files:
+                os.fdatasync(file)
+            self._flushed = covered
+
+    def close(self) -> None:
+        """Flush and close what is open. Safe to call twice."""
+        if self._files is not None:
+            for file in self._files:
+                os.fdatasync(file)
+                os.close(file)
+            self._files = None
+
+
+def _write(file: int, content: bytes) -> None:
+    while content:
+        content = content[os.write(file, content):]
+
+
+def _cannot_write(folder: Path, error: OSError) -> ServingError:
+    return ServingError(f"The inference log in {folder} cannot be written: {error.strerror}.", rule="every answer is logged",
+                        value=str(folder), remedy="Free space or fix the permissions; no answer is given until then.")
+
+
+def new_decision_id() -> str:
+    return uuid.uuid4().hex
+
+
+def now_text() -> str:
+    return rfc3339(datetime.now(UTC))
+
+
+def read_log(folder: Path, *, since: str = "", model: str | None = None, role: str | None = None) -> Iterator[Decision]:
+    """Decisions under `folder` (all servers below it; or one file of decisions), file by file, each file in the order it was written.
+
+    `since` is an RFC 3339 moment as the log writes it; `model` a digest; `role` "answering" or "shadow". A last line
+    without its end is what a crash leaves and is passed over; anything else that does not read is `UntrustedEvidence`.
+    """
+    for path in [folder] if folder.is_file() else sorted(folder.rglob("decisions-*.jsonl")):
+        if since and path.name[len("decisions-"):len("decisions-") + 10] < since[:10]:
+            continue
+        for body in _lines(path):
+            decision = _decision(path, body)
+            if decision.time >= since and model in (None, decision.model) and role in (None, decision.role):
+                yield decision
+
+
+def read_inputs(folder: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Inference ids with the row that was sent, as far as it has not been deleted."""
+    for path in sorted(folder.rglob("inputs-*.jsonl")):
+        for body in _lines(path):
+            yield body["id"], body["row"]
+
+
+def _lines(path: Path) -> Iterator[dict[str, Any]]:
+    with open(path, "rb") as stream:
+        for number, line in enumerate(stream, 1):
+            if not line.endswith(b"\n"):
+                return
+            try:
+                body = json.loads(line)
+            except ValueError:
+                body = None
+            if not isinstance(body, dict):
+                raise UntrustedEvidence(f"Line {number} of {path.name} is not a logged decision.", rule="inference log",
+                                        value=f"{path}:{number}", remedy="Restore the file from its copy; do not edit logs.")
+            yield body
+
+
+def _decision(path: Path, body: dict[str, Any]) -> Decision:
+    try:
+        return Decision(**body)
+    except TypeError as error:
+        raise UntrustedEvidence(f"An entry of {path.name} has other fields than a decision: {error}.", rule="inference log",
+                                value=str(path), remedy="Restore the file from its copy; do not edit logs.") from error

@@ -1,0 +1,133 @@
+"""Does the data keep its contract? A Great Expectations suite, run on the prepared table, as a result that can be signed.
+
+Great Expectations is the judge of single expectations; this module only hands it the table and keeps what it says, less
+what has no place in evidence: raw values (they are personal data), run ids, clock times, tracebacks. Numbers are decimal
+strings. The same table and suite give the same result, byte for byte. Nothing is sent anywhere and no progress bar is drawn.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import warnings
+from typing import TYPE_CHECKING, Any
+
+from compliance_assets.errors import StageError
+from compliance_assets.trust.canonical import decimal_string
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import polars as pl
+
+_COUNTS = ("element_count", "missing_count", "unexpected_count")
+_SHOWN = ("type", "kwargs", "meta", "severity")
+
+
+def validate(frame: pl.DataFrame, suite: bytes) -> dict[str, Any]:
+    """Run the suite (its JSON) on `frame`.
+
+    Returns {"engine", "version", "success", "results": [{type, kwargs, meta, success, counts…, observed, error}]} in the
+    order of the suite. An expectation that could not be computed has success false and an error. StageError if the suite
+    cannot be read by Great Expectations.
+    """
+    body = _suite_body(suite)
+    with warnings.catch_warnings():
+        # The library's own imports use deprecated modules of the standard library; nothing of ours is hidden by this.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        import great_expectations as gx
+        from great_expectations.core import ExpectationSuite
+        from great_expectations.data_context.types.base import ProgressBarsConfig
+        from great_expectations.exceptions import GreatExpectationsError
+
+    context = gx.get_context(mode="ephemeral")
+    context.variables.progress_bars = ProgressBarsConfig(globally=False, metric_calculations=False)
+    try:
+        expectations = ExpectationSuite(**body)
+    except (GreatExpectationsError, ValueError, TypeError, KeyError) as error:
+        raise StageError(f"Great Expectations cannot read the contract: {str(error).splitlines()[0]}", rule="contract suite",
+                         value=str(body["name"]), remedy="Write it with Great Expectations 1.x (suite.to_json_dict()).") from error
+    asset = context.data_sources.add_pandas("prepared").add_dataframe_asset("dataset")
+    batch = asset.add_batch_definition_whole_dataframe("all").get_batch({"dataframe": _pandas(frame)})
+    outcome = batch.validate(expectations, result_format={"result_format": "BASIC", "exclude_unexpected_values": True})
+    # `to_json_dict` leaves numpy truth values and numbers inside: `.item()` makes them plain.
+    plain = json.loads(json.dumps(outcome.to_json_dict(), default=lambda value: value.item()))
+    results = [_result(item) for item in plain["results"]]
+    order = {_identity(item): place for place, item in enumerate(body["expectations"])}
+    results.sort(key=lambda item: order[_identity(item)])
+    return {"engine": "pandas", "version": str(gx.__version__), "suite": str(body["name"]),
+            "success": all(item["success"] for item in results), "results": results}
+
+
+def _suite_body(suite: bytes) -> dict[str, Any]:
+    try:
+        body = json.loads(suite)
+        return {"name": body["name"], "expectations": [{key: item[key] for key in _SHOWN if key in item}
+                                                       for item in body["expectations"]]}
+    except (ValueError, KeyError, TypeError) as error:
+        raise StageError(f"The contract is not a Great Expectations suite: {error}.", rule="contract suite", value="",
+                         remedy="Write it with Great Expectations 1.x (suite.to_json_dict()).") from error
+
+
+def _pandas(frame: pl.DataFrame) -> pd.DataFrame:
+    """The table in pandas. Integers and truth values with gaps keep their type (pandas would make them floats or objects)."""
+    import polars as pl
+
+    table = frame.to_pandas()
+    for column in frame.iter_columns():
+        if column.null_count() and column.dtype.is_integer():
+            table[column.name] = frame[column.name].to_pandas(use_pyarrow_extension_array=False).astype(
+                str(column.dtype))
+        elif column.null_count() and column.dtype == pl.Boolean:
+            table[column.name] = table[column.name].astype("boolean")
+    return table
+
+
+def _identity(item: dict[str, Any]) -> str:
+    """Type and arguments of an expectation, without the batch that Great Expectations adds; numbers compared as numbers."""
+    kwargs = {key: _comparable(value) for key, value in item["kwargs"].items() if key != "batch_id" and value is not None}
+    return json.dumps([item["type"], kwargs], sort_keys=True)
+
+
+def _comparable(value: Any) -> Any:
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return value
+    try:
+        return float(value)
+    except ValueError:
+        return value
+
+
+def _result(item: dict[str, Any]) -> dict[str, Any]:
+    config, result = item["expectation_config"], item["result"]
+    shown: dict[str, Any] = {
+        "type": config["type"],
+        "kwargs": {key: _signable(value) for key, value in config["kwargs"].items() if key != "batch_id"},
+        "meta": _signable(config["meta"] or {}),
+        "success": item["success"],
+    }
+    shown |= {name: result[name] for name in _COUNTS if name in result}
+    if isinstance(result.get("observed_value"), int | float | str):  # lists may hold raw values: not kept
+        shown["observed"] = _signable(result["observed_value"])
+    error = _error(item["exception_info"])
+    return shown | ({"error": error} if error else {})
+
+
+def _error(info: dict[str, Any]) -> str:
+    """The message of the first exception, without its traceback; empty if there was none."""
+    if "raised_exception" in info:
+        info = {"": info}
+    messages = sorted(str(part["exception_message"]).splitlines()[0] for part in info.values() if part["raised_exception"])
+    return messages[0][:300] if messages else ""
+
+
+def _signable(value: Any) -> Any:
+    """JSON without floats: decimal strings, whole ones without a point."""
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            return str(value)
+        return str(int(value)) if value == int(value) and abs(value) < 2**53 else decimal_string(value)
+    if isinstance(value, dict):
+        return {str(key): _signable(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_signable(item) for item in value]
+    return value

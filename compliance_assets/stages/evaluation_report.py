@@ -1,0 +1,111 @@
+"""Everything that was measured on the holdout, for people: what the gates judge, and what an auditor wants to see beside it.
+
+Curves, rates by group, intervals, confusion cells and histograms, as JSON whose numbers are decimal strings: enough to draw
+every plot again without the data (Annex IV(2)(g), Art. 13(3)(b)(ii)). Nothing here is judged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from compliance_assets.metrics.calibration import measure_calibration
+from compliance_assets.metrics.catalogue import METRICS
+from compliance_assets.metrics.fairness import measure_fairness
+from compliance_assets.metrics.groups import membership
+from compliance_assets.metrics.measurement import Measurement, MeasurementRefused
+from compliance_assets.metrics.performance import measure_performance
+from compliance_assets.metrics.reliability import reliability_curve
+from compliance_assets.policy.gates import number
+
+if TYPE_CHECKING:
+    from compliance_assets.policy.system import System
+
+_BINS = 20
+_CURVE_POINTS = 101
+_NOT_OF_TWO_CLASSES = ("macro_f1",)
+_BY_GROUP = ("accuracy", "precision", "recall", "specificity", "roc_auc", "brier_score")
+_CALIBRATION = ("expected_calibration_error", "expected_calibration_error_debiased", "maximum_calibration_error",
+                "calibration_in_the_large", "calibration_slope", "brier_reliability")
+
+
+def measured(system: System, y: Any, score: Any, attributes: Mapping[str, Any], over: Sequence[str],
+             expected: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+    """The full measurements; y, score and each attribute: shape (n,). What cannot be measured says why."""
+    threshold = system.evaluation.decision_threshold
+    body: dict[str, Any] = {"rows": len(y), "decision_threshold": number(threshold), "compared_over": list(over)}
+    try:
+        decision = (np.asarray(score) >= threshold).astype(np.int64)
+        binary = tuple(name for name, info in METRICS.items() if info.family == "performance" and "binary" in info.task
+                       and "previous score" not in info.needs and name not in _NOT_OF_TWO_CLASSES)
+        fairness = tuple(name for name, info in METRICS.items() if info.family == "fairness")
+        body["performance"] = [as_json(one) for one in measure_performance(binary, y, score, threshold)]
+        body["confusion"] = _confusion(y, decision)
+        body["roc_curve"] = _roc_curve(y, score)
+        body["score_histogram"] = _histogram(score)
+        body["fairness"] = [as_json(one) for one in measure_fairness(fairness, y, decision, attributes, over,
+                                                                     expected_groups=expected, score=score)]
+        body["calibration"] = [as_json(one) for one in measure_calibration(_CALIBRATION, y, score)]
+        body["reliability_curve"] = _reliability(y, score)
+        body["groups"] = {name: _groups(name, y, score, decision, threshold, attributes) for name in over}
+    except MeasurementRefused as refused:
+        body["refused"] = str(refused)
+    return body
+
+
+def as_json(one: Measurement) -> dict[str, Any]:
+    """A measurement with its groups and details; empty fields are left out."""
+    full: dict[str, Any] = {
+        "metric": one.metric, "over": one.over, "value": number(one.value), "lower": number(one.lower), "upper": number(one.upper),
+        "n": one.n, "method": one.method, "note": one.note, "groups": [dict(group.as_json()) for group in one.groups],
+        "detail": {name: number(value) for name, value in one.detail},
+    }
+    return {key: value for key, value in full.items() if value not in (None, "", [], {})}
+
+
+def _groups(over: str, y: Any, score: Any, decision: Any, threshold: float, attributes: Mapping[str, Any]) -> dict[str, Any]:
+    member = membership(over, attributes)
+    found: dict[str, Any] = {}
+    for group in sorted(set(member.tolist())):
+        rows = member == group
+        found[str(group)] = {
+            "rows": int(rows.sum()), "favourable": int(y[rows].sum()), "selected": int(decision[rows].sum()),
+            "confusion": _confusion(y[rows], decision[rows]), "score_histogram": _histogram(score[rows]),
+            "performance": [as_json(one) for one in measure_performance(_BY_GROUP, y[rows], score[rows], threshold)],
+            "calibration": [as_json(one) for one in measure_calibration(_CALIBRATION[:1], y[rows], score[rows])],
+            "reliability_curve": _reliability(y[rows], score[rows]),
+        }
+    return found
+
+
+def _confusion(y: Any, decision: Any) -> dict[str, int]:
+    cells = np.bincount(2 * np.asarray(y, dtype=np.int64) + decision, minlength=4).tolist()
+    return dict(zip(("true_negatives", "false_positives", "false_negatives", "true_positives"), cells, strict=True))
+
+
+def _histogram(score: Any) -> dict[str, Any]:
+    counts, edges = np.histogram(score, bins=_BINS, range=(0.0, 1.0))
+    return {"edges": [number(float(edge)) for edge in edges], "counts": counts.tolist()}
+
+
+def _roc_curve(y: Any, score: Any) -> list[dict[str, str | None]]:
+    """Thinned to evenly spaced false positive rates, ends included; empty where one class is absent."""
+    positives = int(np.sum(y))
+    if positives in (0, len(y)):
+        return []
+    order = np.argsort(-np.asarray(score), kind="stable")
+    hits = np.cumsum(np.asarray(y)[order])
+    ends = np.flatnonzero(np.diff(np.asarray(score)[order], append=np.nan) != 0)
+    tpr = np.concatenate(([0.0], hits[ends] / positives))
+    fpr = np.concatenate(([0.0], (ends + 1 - hits[ends]) / (len(y) - positives)))
+    spaced = np.searchsorted(fpr, np.linspace(0, 1, _CURVE_POINTS), side="right") - 1
+    wanted = np.unique(np.concatenate((spaced, [0, len(fpr) - 1])))
+    return [{"false_positive_rate": number(float(fpr[i])), "true_positive_rate": number(float(tpr[i]))} for i in wanted]
+
+
+def _reliability(y: Any, score: Any) -> list[dict[str, Any]]:
+    return [{"lowest": number(one.lowest), "highest": number(one.highest), "mean_score": number(one.mean_score),
+             "observed": number(one.observed), "lower": number(one.lower), "upper": number(one.upper), "n": one.n,
+             "positives": one.positives} for one in reliability_curve(y, score).bins]

@@ -1,0 +1,148 @@
+"""When stage 1 refuses: what each of its seven gates looks at, finding by finding.
+
+Each function takes the sealed dataset (or its parts) and the declaration in force, and yields findings; which of them may
+be passed is decided by `policy.gates`. Numbers are counts, so no verdict depends on row order or threads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, cast
+
+from compliance_assets.metrics import quality
+from compliance_assets.policy.gates import Finding, Verdict, fact, number
+from compliance_assets.sources import declared_digest
+from compliance_assets.sources.expectations import validate
+from compliance_assets.sources.partition import (
+    PARTS,
+    UNDECLARED,
+    UNKNOWN,
+    counts,
+    favourable,
+    group_column,
+    group_names,
+    part_of_each,
+)
+from compliance_assets.stages.stage import Work
+from compliance_assets.trust.canonical import sha256_bytes
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from compliance_assets.policy.system import Data, System
+    from compliance_assets.stages.s1_data_preparation import Dataset
+
+def declared_source(system: System) -> dict[str, Any]:
+    """The source block of the declaration, numbers as decimal strings."""
+    return cast(dict[str, Any], system.declaration()["data"]["source"])
+
+
+def source(dataset: Dataset, report: Mapping[str, Any], system: System) -> Iterator[Finding]:
+    declared = declared_digest(system.data.source)
+    yield fact("source.snapshot", report["source"]["digest"] == dataset.source, value=dataset.source,
+               bound=report["source"]["digest"], note=report["source"]["description"])
+    if declared is not None:
+        yield fact("source.digest", dataset.source == declared, value=dataset.source, bound=str(declared))
+    else:
+        yield fact("source.simulator", report["source"]["declared"] == declared_source(system),
+                   note="a simulated world: its code is part of the definition; rows, seed and knobs are the declared ones")
+
+
+def contract(work: Work, report: Mapping[str, Any], frame: pl.DataFrame) -> Iterator[Finding]:
+    data = work.definition.system.data
+    suite = work.definition.file(data.contract).read_bytes()
+    recorded = report["contract"]
+    if recorded["suite_sha256"] != sha256_bytes(suite):
+        # Another contract is in force now than when the data was prepared: the sealed rows are held against this one.
+        prepared = frame.drop([group_column(attribute) for attribute in data.protected if group_column(attribute) in frame])
+        recorded = validate(prepared.sort(data.key, maintain_order=True), suite)
+    seen: dict[str, int] = {}
+    for result in recorded["results"]:
+        kwargs = result["kwargs"]
+        columns = [str(kwargs[name]) for name in ("column", "column_A", "column_B") if name in kwargs]
+        columns += [str(name) for name in kwargs["column_list"]][:1] if "column_list" in kwargs else []
+        name = ".".join(["contract", result["type"], "-".join(columns) or "table"])
+        seen[name] = seen.get(name, 0) + 1
+        value = result["unexpected_count"] if "unexpected_count" in result else result.get("observed")
+        note = result["error"] if "error" in result else _terms(kwargs)
+        yield Finding(
+            name if seen[name] == 1 else f"{name}#{seen[name]}", Verdict.PASS if result["success"] else Verdict.FAIL,
+            value=None if value is None else str(value), n=result.get("element_count"),
+            because=str(result["meta"].get("because", "")), note=note, method=f"Great Expectations {recorded['version']}",
+        )
+
+
+def _terms(kwargs: Mapping[str, Any]) -> str:
+    """What the expectation asks for, in a few words."""
+    shown = {name: value for name, value in kwargs.items() if not name.startswith("column") and value is not None}
+    return ", ".join(f"{name} {value}" for name, value in sorted(shown.items()))[:300]
+
+
+def uniqueness(frame: pl.DataFrame, data: Data) -> Iterator[Finding]:
+    missing = frame[data.key].null_count()
+    yield fact(f"uniqueness.{data.key}.missing", missing == 0, value=missing, bound=0, n=frame.height)
+    repeated = quality.duplicate_keys(frame, data.key).value
+    yield fact(f"uniqueness.{data.key}.repeated", repeated == 0, value=number(repeated), bound=0, n=frame.height)
+
+
+def label(frame: pl.DataFrame, data: Data) -> Iterator[Finding]:
+    target, column = data.target, frame[data.target.column]
+    yield fact("label.missing", column.null_count() == 0, value=column.null_count(), bound=0, n=frame.height)
+    kinds = column.drop_nulls().n_unique()
+    yield fact("label.kinds", kinds == 2, value=kinds, bound=2, note="a label of one kind teaches nothing")
+    good = favourable(column.drop_nulls(), target.favourable)
+    yield fact("label.favourable", 0 < int(good.sum()) < len(good), value=int(good.sum()), n=len(good),
+               note=f"labels equal to {target.favourable!r}: some, and not all")
+    if target.prevalence is None:
+        yield Finding("label.prevalence", Verdict.NOT_APPLICABLE, note="no band is declared")
+    elif len(good):
+        low, high = target.prevalence
+        share = int(good.sum()) / len(good)
+        yield fact("label.prevalence", low <= share <= high, value=number(share), bound=f"[{low:g}, {high:g}]", n=len(good),
+                   comparator="in")
+
+
+def representativeness(frame: pl.DataFrame, data: Data) -> Iterator[Finding]:
+    reference = data.reference_population
+    for attribute, shares in sorted(reference.shares.items()):
+        counted = counts(frame[group_column(attribute)])
+        for group, share in sorted(shares.items()):
+            # A declared group that nobody belongs to has a share of zero: that is a count, not a default.
+            found = (counted[group] if group in counted else 0) / frame.height
+            low, high = share - reference.tolerance, share + reference.tolerance
+            yield fact(f"representativeness.{attribute}.{group}", abs(found - share) <= reference.tolerance, value=number(found),
+                       bound=f"[{low:g}, {high:g}]", n=frame.height, comparator="in", because=reference.because)
+
+
+def cell_sizes(frame: pl.DataFrame, data: Data) -> Iterator[Finding]:
+    minimum = data.minimum_cell
+    attributes = {attribute: frame[group_column(attribute)] for attribute in data.protected}
+    expected = {attribute: group_names(declared) for attribute, declared in data.protected.items()}
+    labels = favourable(frame[data.target.column], data.target.favourable).fill_null(False).to_numpy().astype(int)
+    for attribute, groups in attributes.items():
+        stray = counts(groups)
+        outside = sum(rows for group, rows in stray.items() if group not in (*expected[attribute], UNKNOWN))
+        yield fact(f"cell_sizes.{attribute}.{UNDECLARED}", outside == 0, value=outside, bound=0, n=frame.height,
+                   note=f"{stray[UNKNOWN] if UNKNOWN in stray else 0} rows are {UNKNOWN}")
+    for over in (*data.protected, *data.intersections):
+        measured = quality.smallest_cell(over, attributes, y=labels, expected_groups=expected)
+        declared = {group for group in measured.groups if UNKNOWN not in group.name.split("*")
+                    and UNDECLARED not in group.name.split("*")}
+        for group in sorted(declared, key=lambda cell: cell.name):
+            enough = (group.n >= minimum.rows and (group.positives or 0) >= minimum.positives
+                      and (group.negatives or 0) >= minimum.negatives)
+            yield fact(f"cell_sizes.{over}.{group.name}", enough, value=group.n, bound=minimum.rows, n=group.n, comparator=">=",
+                       note=f"{group.positives} favourable, {group.negatives} not; declared minimum {minimum.text}")
+
+
+def leakage(parts: Mapping[str, pl.DataFrame], data: Data) -> Iterator[Finding]:
+    for name, part in parts.items():
+        yield fact(f"leakage.{name}.rows", part.height > 0, value=part.height, note="no part may be empty")
+    for column in dict.fromkeys((data.split.by, data.key)):
+        shared = quality.split_key_overlap(parts, column).value
+        yield fact(f"leakage.{column}.shared", shared == 0, value=number(shared), bound=0,
+                   because="who is in two parts is known already when tested")
+    for name, part in parts.items():
+        wrong = int((part_of_each(part[data.split.by], data.split) != PARTS.index(name)).sum())
+        yield fact(f"leakage.{name}.assignment", wrong == 0, value=wrong, bound=0, n=part.height,
+                   note="rows in another part than the declared split puts them")

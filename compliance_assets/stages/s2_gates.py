@@ -1,0 +1,268 @@
+"""When stage 2 refuses: what each of its seven gates looks at, finding by finding.
+
+Association with a protected attribute is Cramér's V (categories, and numbers in ten equal-mass bins) and the correlation ratio
+(numbers), both in [0, 1]; a number is held against the declared level by the larger one, since neither sees what the other does.
+Sources: Cramér 1946, Mathematical Methods of Statistics, ch. 21; Pearson 1905 for the correlation ratio. Counts and sums run
+over numpy arrays in row order, so no figure depends on threads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from compliance_assets.errors import StageError
+from compliance_assets.features import feature_type, serving_features, serving_schema, source_columns
+from compliance_assets.policy.gates import Finding, Verdict, fact, number
+from compliance_assets.stages.stage import Work
+
+if TYPE_CHECKING:
+    import polars as pl
+    from numpy.typing import NDArray
+
+    from compliance_assets.policy.system import Feature, Features, System
+    from compliance_assets.stages.s1_data_preparation import Dataset
+    from compliance_assets.stages.s2_feature_engineering import FeatureSet
+
+PARITY_ROWS = 50
+BINS = 10
+_DIGITS = 6
+
+
+def schema(report: Mapping[str, Any], value: FeatureSet, stored: Mapping[str, pl.DataFrame], dataset: Dataset,
+           system: System) -> Iterator[Finding]:
+    """Names, order, types and rows, in every part."""
+    wanted = [feature.name for feature in system.features.registry]
+    yield fact("schema.names", list(value.names) == wanted, value=", ".join(value.names), bound=", ".join(wanted))
+    for part, frame in stored.items():
+        yield fact(f"schema.{part}.order", frame.columns == wanted, value=frame.width, bound=len(wanted))
+        yield fact(f"schema.{part}.rows", frame.height == dataset.splits[part].rows == value.splits[part].rows,
+                   value=frame.height, bound=dataset.splits[part].rows)
+        built = {item["name"]: item["dtype"] for item in report["built"][part]}
+        for feature in system.features.registry:
+            if feature.name not in built:
+                yield fact(f"schema.{part}.{feature.name}", False, value="missing", bound=feature.dtype)
+                continue
+            yield fact(f"schema.{part}.{feature.name}", _typed_as(built[feature.name], feature), value=built[feature.name],
+                       bound=feature.dtype)
+
+
+def registered(report: Mapping[str, Any], features: Features) -> Iterator[Finding]:
+    """Nothing is built that the registry does not know, and it is the registry in force that was built by."""
+    known = {feature.name for feature in features.registry}
+    for part, built in report["built"].items():
+        strays = [item["name"] for item in built if item["name"] not in known]
+        yield fact(f"registered.{part}", not strays, value=len(strays), bound=0, note=", ".join(strays))
+    stored = [(item["name"], item["dtype"], tuple(item["categories"])) for item in report["registry"]]
+    now = [(feature.name, feature.dtype, tuple(feature.categories or ())) for feature in features.registry]
+    yield fact("registered.registry", stored == now, value=len(stored), bound=len(now),
+               note="the registry that the features were computed under is the one in force")
+
+
+def ranges(stored: Mapping[str, pl.DataFrame], features: Features) -> Iterator[Finding]:
+    """Values outside the documented range or categories, over all parts; infinities count, gaps do not."""
+    for feature in features.registry:
+        found = [summary(frame[feature.name], feature) for frame in stored.values() if feature.name in frame.columns]
+        if not found:
+            yield Finding(f"ranges.{feature.name}", Verdict.ERROR, note="the feature was not computed")
+            continue
+        outside = sum(item["outside"] for item in found)
+        yield fact(f"ranges.{feature.name}", outside == 0, value=outside, bound=0, n=sum(item["rows"] for item in found),
+                   note=_documented(feature))
+
+
+def nulls(stored: Mapping[str, pl.DataFrame], features: Features) -> Iterator[Finding]:
+    """Missing values (null or NaN) where the registry refuses them, over all parts."""
+    for feature in features.registry:
+        found = [summary(frame[feature.name], feature) for frame in stored.values() if feature.name in frame.columns]
+        missing, rows = sum(item["missing"] for item in found), sum(item["rows"] for item in found)
+        if not found:
+            yield Finding(f"nulls.{feature.name}", Verdict.ERROR, note="the feature was not computed")
+        elif feature.nulls == "refuse":
+            yield fact(f"nulls.{feature.name}", missing == 0, value=missing, bound=0, n=rows)
+        else:
+            yield fact(f"nulls.{feature.name}", True, value=missing, n=rows, note="may be missing, as registered")
+
+
+def prohibited(system: System) -> Iterator[Finding]:
+    """No feature is computed from a protected attribute, unless the declaration says so and why."""
+    used = {} if system.data.used_as_features == "none" else {item.attribute: item.because for item in system.data.used_as_features}
+    for attribute in system.data.protected:
+        column = system.data.column_of(attribute)
+        carriers = [feature.name for feature in system.features.registry if column in feature.from_]
+        yield fact(f"prohibited.{attribute}", not carriers or attribute in used, value=len(carriers),
+                   because=used[attribute] if attribute in used else "",
+                   note=f"computed from {column}: {', '.join(carriers) or 'no feature'}")
+
+
+def proxies(train: pl.DataFrame, groups: pl.DataFrame, features: Features) -> Iterator[Finding]:
+    """Every association above the declared level needs a review on record (training part only: nothing else was looked at)."""
+    measured = associations(train, groups, features)
+    for feature in features.registry:
+        if feature.name not in measured:
+            yield Finding(f"proxies.{feature.name}", Verdict.ERROR, note="the feature was not computed")
+            continue
+        for attribute, found in measured[feature.name].items():
+            strength = max(float(value) for value in found.values())
+            reviewed = feature.proxy is not None and feature.proxy.reviewed
+            low = strength <= features.proxy_review_above
+            yield Finding(
+                f"proxies.{feature.name}.{attribute}", Verdict.PASS if low or reviewed else Verdict.FAIL, value=number(strength),
+                comparator="<=" if low or not reviewed else "", bound=f"{features.proxy_review_above:g}" if low or not reviewed else "",
+                n=train.height, because=features.proxy_because,
+                note="" if low else (feature.proxy.note if reviewed and feature.proxy else "not assessed"),
+                method=", ".join(f"{name} {value}" for name, value in found.items()),
+            )
+
+
+def parity(work: Work, dataset: Dataset, stored: Mapping[str, pl.DataFrame]) -> Iterator[Finding]:
+    """Single rows, computed as a server computes them, against the stored features of the same rows: equal to the bit."""
+    from compliance_assets.stages.s1_data_preparation import read_part
+
+    schema_now = serving_schema(work.definition)
+    columns = source_columns(work.definition.system.features.registry)
+    for part, features in stored.items():
+        raw = read_part(work.artefacts, dataset, part)
+        if raw.height != features.height or raw.height == 0:
+            yield fact(f"parity.{part}", False, value=features.height, bound=raw.height, note="rows cannot be matched")
+            continue
+        places = np.unique(np.linspace(0, raw.height - 1, PARITY_ROWS).astype(int)).tolist()
+        different, note = 0, ""
+        for place in places:
+            row = raw.select(columns).row(place, named=True)
+            try:
+                single = serving_features(work.definition, [row], schema=schema_now)
+                expected = features[place].cast(dict(single.schema))  # type: ignore[arg-type]  # a polars schema is a mapping
+            except (StageError, *_polars_errors()) as error:
+                different, note = different + 1, note or str(error).splitlines()[0][:200]
+                continue
+            if not single.equals(expected, null_equal=True):
+                different += 1
+                note = note or "differs in " + ", ".join(name for name in single.columns
+                                                         if not single[name].equals(expected[name], null_equal=True))
+        yield fact(f"parity.{part}", different == 0, value=different, bound=0, n=len(places), note=note)
+
+
+def summary(values: pl.Series, feature: Feature) -> dict[str, Any]:
+    """Rows, missing, outside the documented range or categories, and lowest, highest or categories; JSON without floats."""
+    missing = values.null_count() + (int(values.is_nan().sum()) if values.dtype.is_float() else 0)
+    result: dict[str, Any] = {"rows": len(values), "missing": missing, "outside": 0}
+    there = values.drop_nulls().drop_nans() if values.dtype.is_float() else values.drop_nulls()
+    if feature.categories is not None:
+        counted = {str(name): int(rows) for name, rows in sorted(there.cast(_text()).value_counts().iter_rows())}
+        outside = sum(rows for name, rows in counted.items() if name not in feature.categories)
+        # A value outside the registry may be personal (a name in the wrong column): counted, never written down.
+        return result | {"outside": outside, "categories": {name: rows for name, rows in counted.items() if name in feature.categories}}
+    if feature.range is None or not there.dtype.is_numeric():
+        return result | ({} if feature.dtype == "bool" and there.dtype == _truth() else {"outside": len(there)})
+    low, high = feature.range
+    inside = (there >= low) & (there <= high)
+    finite = there.filter(there.is_finite()) if there.dtype.is_float() else there
+    ends = {"lowest": number(float(finite.min())), "highest": number(float(finite.max()))} if len(finite) else {}  # type: ignore[arg-type]
+    return result | {"outside": int((~inside).sum())} | ends
+
+
+def associations(frame: pl.DataFrame, groups: pl.DataFrame, features: Features) -> dict[str, dict[str, dict[str, str]]]:
+    """feature -> attribute -> {cramers_v, correlation_ratio}, as decimal strings of six digits."""
+    result: dict[str, dict[str, dict[str, str]]] = {}
+    coded = {attribute: _codes(groups[attribute]) for attribute in groups.columns}
+    for feature in features.registry:
+        if feature.name not in frame.columns:
+            continue
+        values = frame[feature.name]
+        numeric = values.dtype.is_numeric()
+        codes = _codes(_binned(values)) if numeric else _codes(values.cast(_text()))
+        result[feature.name] = {}
+        for attribute, group in coded.items():
+            found = {"cramers_v": _shown(cramers_v(codes, group))}
+            if numeric:
+                found["correlation_ratio"] = _shown(correlation_ratio(values.cast(_number()).to_numpy(), group))
+            result[feature.name][attribute] = found
+    return result
+
+
+def cramers_v(first: NDArray[np.int64], second: NDArray[np.int64]) -> float:
+    """Cramér's V of two coded columns, each (n,): 0 unrelated, 1 one determines the other; 0 if either is constant."""
+    rows, columns = int(first.max(initial=-1)) + 1, int(second.max(initial=-1)) + 1
+    if min(rows, columns) < 2:
+        return 0.0
+    table = np.bincount(first * columns + second, minlength=rows * columns).reshape(rows, columns).astype(np.float64)
+    expected = table.sum(axis=1, keepdims=True) * table.sum(axis=0, keepdims=True) / table.sum()
+    chi_squared = float(((table - expected) ** 2 / expected).sum())
+    return float(np.sqrt(chi_squared / (table.sum() * (min(rows, columns) - 1))))
+
+
+def correlation_ratio(values: NDArray[np.float64], group: NDArray[np.int64]) -> float:
+    """Square root of the share of the variance of `values` (n,) that lies between groups; rows without a finite value are left out."""
+    usable = np.isfinite(values)
+    values, group = values[usable], group[usable]
+    if len(values) == 0 or np.ptp(values) == 0:
+        return 0.0
+    size = np.bincount(group)
+    present = size > 0
+    means = np.bincount(group, weights=values)[present] / size[present]
+    between = float((size[present] * (means - values.mean()) ** 2).sum())
+    return float(min(1.0, np.sqrt(between / float(((values - values.mean()) ** 2).sum()))))
+
+
+def _binned(values: pl.Series) -> pl.Series:
+    """Ten equal-mass bins; missing and infinite values are a bin of their own."""
+    import polars as pl
+
+    array = values.cast(pl.Float64).to_numpy()
+    finite = np.isfinite(array)
+    edges = np.unique(np.quantile(array[finite], np.linspace(0, 1, BINS + 1)[1:-1])) if finite.any() else np.empty(0)
+    return pl.Series(np.where(finite, np.searchsorted(edges, array, side="left"), -1))
+
+
+def _codes(values: pl.Series) -> NDArray[np.int64]:
+    """Whole numbers from 0, one per distinct value (a gap is a value)."""
+    return values.rank("dense").cast(_count_type()).fill_null(0).to_numpy().astype(np.int64) - (0 if values.null_count() else 1)
+
+
+def _typed_as(built: str, feature: Feature) -> bool:
+    if feature.dtype == "category":
+        return built == "String" or built.startswith(("Categorical", "Enum"))
+    return built == str(feature_type(feature.dtype, None))
+
+
+def _documented(feature: Feature) -> str:
+    if feature.range is not None:
+        return f"documented: [{feature.range[0]:g}, {feature.range[1]:g}] {feature.unit}"
+    return f"documented: {', '.join(feature.categories)}" if feature.categories else "documented: true, false"
+
+
+def _shown(value: float) -> str:
+    return f"{value:.{_DIGITS}f}"
+
+
+def _polars_errors() -> tuple[type[Exception], ...]:
+    import polars as pl
+
+    return (pl.exceptions.PolarsError,)
+
+
+def _text() -> pl.DataType:
+    import polars as pl
+
+    return pl.String()
+
+
+def _truth() -> pl.DataType:
+    import polars as pl
+
+    return pl.Boolean()
+
+
+def _number() -> pl.DataType:
+    import polars as pl
+
+    return pl.Float64()
+
+
+def _count_type() -> pl.DataType:
+    import polars as pl
+
+    return pl.Int64()
