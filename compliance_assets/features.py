@@ -24,6 +24,18 @@ def source_columns(registry: Sequence[Feature]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(column for feature in registry for column in feature.from_))
 
 
+def polars_type(name: str) -> pl.DataType:
+    """The polars type of a contract's type: int64, float64, str, bool or date."""
+    import polars as pl
+
+    known: dict[str, pl.DataType] = {"int64": pl.Int64(), "float64": pl.Float64(), "str": pl.String(), "bool": pl.Boolean(),
+                                     "date": pl.Date()}
+    if name not in known:
+        raise SourceError(f"The contract names the type {name}.", rule="contract types", value=name,
+                          remedy=f"Use one of {', '.join(known)}.")
+    return known[name]
+
+
 def feature_type(dtype: str, categories: Sequence[str] | None) -> pl.DataType:
     """The polars type of a registered feature; a category is an Enum of its declared categories, in their order."""
     import polars as pl
@@ -88,7 +100,7 @@ def registered(frame: pl.DataFrame, registry: Sequence[tuple[str, pl.DataType]])
         series = frame[name]
         if isinstance(dtype, pl.Enum) and not isinstance(series.dtype, pl.Enum):
             texts = series.cast(pl.String)
-            outside = texts.drop_nulls().filter(~texts.drop_nulls().is_in(dtype.categories))
+            outside = texts.drop_nulls().filter(~texts.drop_nulls().is_in(dtype.categories.to_list()))
             if len(outside):
                 raise StageError(f"The feature {name} has the category {outside[0]!r}, which is not registered.",
                                  rule="registered categories", value=str(outside[0]),
@@ -108,8 +120,6 @@ def registry_types(registry: Iterable[Feature]) -> tuple[tuple[str, pl.DataType]
 
 def serving_schema(definition: Definition) -> dict[str, pl.DataType]:
     """Name and type of every raw column that the server takes, from the data contract."""
-    from compliance_assets.sources.columns import polars_type
-
     types = {column.name: column.type for column in definition.contract if column.type is not None}
     wanted = source_columns(definition.system.features.registry)
     absent = [column for column in wanted if column not in types]

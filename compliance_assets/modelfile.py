@@ -36,8 +36,8 @@ REVIEWED_TYPES: Mapping[str, str] = MappingProxyType({
     "sklearn.tree._tree.Tree":
         "arrays of nodes without code; its indices are checked by `load` in the same way",
     "sklearn.calibration._CalibratedClassifier": "holds an estimator and its calibrators, all listed themselves; no code",
-    "sklearn.calibration._SigmoidCalibration": "two numbers of a logistic curve",
-    "sklearn.calibration._TemperatureScaling": "one number",
+    "sklearn.calibration._SigmoidCalibration": "the two numbers of a logistic curve",
+    "sklearn.calibration._TemperatureScaling": "one number, by which logits are divided",
     "numpy.dtype": "the type of an array; skops builds it from an empty array without pickle",
     "functools.partial": "a call with fixed arguments; the function that it calls must be listed itself",
     "sklearn.utils.validation.check_array": "checks and converts an array; used inside HistGradientBoosting for categories",

@@ -231,7 +231,7 @@ class Registry:
     def rollback(self, name: str, to: str, *, leaving: Literal["archived", "withdrawn", "quarantined"]) -> None:
         """`to` answers for production again; the version that did so until now goes where `leaving` says."""
         with self._writing() as client:
-            _existing(client, name, to)
+            _may_move(client, name, to, "production")  # before anything is taken away
             for other in client.search_model_versions(f"name = '{_quoted(name)}'"):
                 if str(other.version) != to and _lifecycle(other) == "production":
                     _move(client, name, str(other.version), leaving)
@@ -265,7 +265,7 @@ class Registry:
         if found is not None:
             return cast(str, found.experiment_id)
         location = (self.home.mlflow_artifacts / system).as_uri()
-        return client.create_experiment(system, artifact_location=location)
+        return cast(str, client.create_experiment(system, artifact_location=location))
 
     def _register(self, client: MlflowClient, experiment: str, run: str, entry: CandidateEntry) -> str:
         known = _version_of(client, entry.system, entry.candidate)
@@ -313,6 +313,7 @@ def _quiet() -> None:
 
 @functools.cache
 def _client(uri: str) -> MlflowClient:
+    import logging
     import warnings
 
     with warnings.catch_warnings():
@@ -320,6 +321,7 @@ def _client(uri: str) -> MlflowClient:
         warnings.simplefilter("ignore", DeprecationWarning)
         from mlflow import MlflowClient
 
+        logging.getLogger("mlflow").setLevel(logging.WARNING)  # importing it has set its own
         client = MlflowClient(tracking_uri=uri, registry_uri=uri)
         client.search_registered_models(max_results=1)
     return client
@@ -404,14 +406,18 @@ def _lifecycle(version: ModelVersion) -> Lifecycle:
     return cast(Lifecycle, tags["lifecycle"])
 
 
-def _move(client: MlflowClient, name: str, version: str, to: Lifecycle) -> None:
+def _may_move(client: MlflowClient, name: str, version: str, to: Lifecycle) -> bool:
+    """Whether the version still has to go to `to`; refuses if it may not."""
     now = _lifecycle(_existing(client, name, version))
-    if now == to:
-        return
-    if to not in TRANSITIONS[now]:
+    if now != to and to not in TRANSITIONS[now]:
         raise RegistryError(f"Version {version} of {name} is {now}; it cannot become {to}.", rule="lifecycle", value=now,
                             remedy=f"From {now} it may go to: {', '.join(TRANSITIONS[now]) or 'nowhere'}.")
-    client.set_model_version_tag(name, version, "lifecycle", to)
+    return now != to
+
+
+def _move(client: MlflowClient, name: str, version: str, to: Lifecycle) -> None:
+    if _may_move(client, name, version, to):
+        client.set_model_version_tag(name, version, "lifecycle", to)
 
 
 def _aliases(client: MlflowClient, name: str) -> dict[str, str]:

@@ -45,7 +45,9 @@ def founded(root: Path, **changes: object) -> River:
     write_small_lender(root, **changes)
     home = Home.create(root / ".compliance")
     organisation = demonstration_organisation(home, "Small Lender", PEOPLE, ENGINEER, "engineer", free_ports(), datetime.now(UTC))
-    return found(root, home, organisation, datetime.now(UTC))
+    # Approvers can launch too; then they may not approve what they launched.
+    people = tuple(person if person.launchers else person.model_copy(update={"launchers": (person.id,)}) for person in organisation.people)
+    return found(root, home, organisation.model_copy(update={"people": people}), datetime.now(UTC))
 
 
 def approve_definition(river: River, system: str = SYSTEM) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+
 from compliance_assets import modelfile
 from compliance_assets.errors import UnsafeModel
 from compliance_assets.trust.canonical import sha256_bytes, state_digest
@@ -122,7 +123,7 @@ def test_a_threshold_optimizer_is_refused_because_it_asks_for_the_protected_attr
     frame, label = numeric()
     model = ThresholdOptimizer(estimator=LogisticRegression(), predict_method="predict_proba")
     model.fit(frame.to_pandas(), label, sensitive_features=applicants()[2])
-    with pytest.raises(UnsafeModel, match="ThresholdOptimizer.*protected attribute of the person at every prediction"):
+    with pytest.raises(UnsafeModel, match=r"ThresholdOptimizer.*protected attribute of the person at every prediction"):
         modelfile.store(model)
 
 
@@ -133,10 +134,10 @@ def test_an_exponentiated_gradient_and_a_grid_search_are_refused_with_their_own_
     frame, label = numeric()
     search = GridSearch(LogisticRegression(), DemographicParity(), grid_size=3)
     search.fit(frame, label, sensitive_features=applicants()[2])
-    with pytest.raises(UnsafeModel, match="GridSearch.*the predictor that it chose is a plain estimator"):
+    with pytest.raises(UnsafeModel, match=r"GridSearch.*the predictor that it chose is a plain estimator"):
         modelfile.store(search)
     assert modelfile.store(search.predictors_[0])
-    with pytest.raises(UnsafeModel, match="ExponentiatedGradient.*at random for every answer"):
+    with pytest.raises(UnsafeModel, match=r"ExponentiatedGradient.*at random for every answer"):
         modelfile.store(ExponentiatedGradient(LogisticRegression(), DemographicParity()))
 
 
@@ -184,7 +185,7 @@ def test_a_tree_whose_indices_lead_astray_is_refused_before_it_can_crash_a_serve
             np.save(out, nodes)
             members[name] = out.getvalue()
             break
-    with pytest.raises(UnsafeModel, match="a node (points|reads)"):
+    with pytest.raises(UnsafeModel, match=r"a node (points|reads)"):
         modelfile.load(_archive(members), modelfile.trusted_types(content))
 
 

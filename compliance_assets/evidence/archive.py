@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from compliance_assets.errors import ClockError, LedgerCorrupt, UntrustedEvidence
+from compliance_assets.errors import ClockError, ComplianceError, LedgerCorrupt, UntrustedEvidence
 from compliance_assets.evidence import records
 from compliance_assets.evidence.artefacts import ArtefactStore
 from compliance_assets.evidence.home import Home
@@ -23,7 +23,7 @@ from compliance_assets.evidence.records import Decision, DeploymentStep, Head, S
 from compliance_assets.policy.organisation import Organisation
 from compliance_assets.trust.canonical import Digest, parse_rfc3339, rfc3339
 from compliance_assets.trust.keys import PublicKey, SigningKey
-from compliance_assets.trust.merkle import Checkpoint
+from compliance_assets.trust.merkle import Checkpoint, verify_consistency
 from compliance_assets.trust.signatures import Envelope, sign_envelope, verify_envelope, verify_person
 
 CLOCK_TOLERANCE = timedelta(seconds=5)
@@ -273,6 +273,23 @@ class Archive:
     def append_deployment(self, step: DeploymentStep) -> Record:
         """Append one step of a rollout; the same step of the same run is never recorded twice."""
         return self.append(Statement((("model", Digest.parse(step.model)),), step))
+
+    def require_head(self, seen: Head, by: str) -> None:
+        """Refuse to go on when a head that somebody signed is not a head of this ledger: its tail was cut, or it was rewritten."""
+        if seen.size == 0:
+            return
+        now = self.ledger.head()
+        if seen.size > now.size:
+            raise LedgerCorrupt(
+                f"{by} saw a ledger of {seen.size} entries; it has {now.size}: entries were cut off, or an older copy was restored.",
+                rule="kept head", value=f"{seen.size}:{seen.root}", remedy="Restore the newest copy; find out who cut it.")
+        proof = self.ledger.consistency_proof(seen.size, now.size)
+        try:
+            verify_consistency(seen.size, now.size, bytes.fromhex(seen.root), now.root, proof)
+        except (ComplianceError, ValueError) as error:
+            raise LedgerCorrupt(f"{by} saw another ledger of {seen.size} entries than this one was then: it was rewritten.",
+                                rule="kept head", value=f"{seen.size}:{seen.root}",
+                                remedy="Restore the genuine ledger; find out who rewrote it.") from error
 
     def heads(self) -> tuple[Checkpoint, ...]:
         """Ledger heads that people signed: each decision holds the one its signer saw."""

@@ -76,11 +76,13 @@ def standing(decisions: Sequence[Record], subjects: Mapping[str, Digest], policy
     1. it is about a release, of this system, for this environment;
     2. its subjects are exactly these digests;
     3. it was made under the trust policy in force, by somebody who still holds the role;
-    4. it has not been revoked by its maker or a definition approver;
+    4. it has not been revoked by its maker;
     5. it is within its validity, which is not longer than declared, and not dated into the future;
     6. its maker neither launched nor wrote what is approved, where the declaration says so.
     """
-    revoked = {record.body.revokes for record in decisions if record.body.decision == "revoke"}
+    makers = {record.digest: record.body.person for record in decisions}
+    revoked = {record.body.revokes for record in decisions if record.body.decision == "revoke"
+               and makers.get(Digest(record.body.revokes), "") == record.body.person}
     latest: dict[object, Record] = {}
     refused: list[tuple[str, str]] = []
     rejected: list[Record] = []
@@ -88,6 +90,8 @@ def standing(decisions: Sequence[Record], subjects: Mapping[str, Digest], policy
     distinct = "distinct_people" in policy.separation
     for record in decisions:
         body = record.body
+        if body.decision == "revoke":
+            continue
         why = _objection(record, subjects, policy, organisation, environment, environment_name, chain, now, revoked)
         if body.decision == "reject":
             same = all(record.statement.subject(name) == subjects[name] for name in ("model", "evaluation-report"))

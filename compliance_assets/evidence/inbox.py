@@ -46,12 +46,14 @@ def admit(archive: Archive) -> tuple[tuple[Record, ...], tuple[tuple[str, str], 
             envelope = Envelope.from_bytes(path.read_bytes())
             statement = Statement.read(envelope.payload)
             check_decision(envelope, statement, organisation)
-            admitted.append(archive.append_envelope(envelope))
         except ComplianceError as error:
             refused.append((path.name, str(error)))
             _set_aside(path, archive.home.inbox / "refused", str(error))
-        else:
-            _set_aside(path, archive.home.inbox / "admitted", "")
+            continue
+        # Not the file's fault, and not to be set aside: the ledger that its signer saw is not the one that is here.
+        archive.require_head(statement.body.ledger, statement.body.person)
+        admitted.append(archive.append_envelope(envelope))
+        _set_aside(path, archive.home.inbox / "admitted", "")
     return tuple(admitted), tuple(refused)
 
 

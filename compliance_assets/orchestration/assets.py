@@ -73,9 +73,8 @@ def _asset(definition: Definition, rule: StageRule, between: DigestsOnly) -> dg.
         kinds=set(KINDS[rule.makes]), owners=_owners(definition, rule), tags=_tags(rule), metadata=_metadata(definition, rule),
     )
     def stage(context: dg.AssetExecutionContext, **inputs: str) -> Iterator[dg.Output[str] | dg.AssetCheckResult]:
-        river = opened(root, context)
-        driver = driver_of(context)
         try:
+            river, driver = opened(root, context), driver_of(context)
             tag_run(context, river, system, driver)
             outcome = advance(river, system, rule.name, {name: Digest.parse(digest) for name, digest in inputs.items()}, driver)
         except Exception as error:

@@ -8,6 +8,7 @@ deleted and edited. Whether the digest may be consumed is asked of the dossier b
 from __future__ import annotations
 
 from pathlib import Path
+from typing import NoReturn
 
 import dagster as dg
 
@@ -43,9 +44,17 @@ class DigestsOnly(dg.IOManager):
         version = (materialised.tags or {}).get(DATA_VERSION_TAG) if materialised else None
         try:
             if version is None:
-                raise OutOfTurn(
-                    f"Dagster knows no published {asset} of {system}.", rule="order", value=f"{system}/{asset}",
-                    remedy=f"Materialise {asset} first (`{rule_named(asset).name}`); what is already proven is not computed again.")
+                self._refuse_missing(system, asset, context.op_def.name.removeprefix(f"{system}__"))
             return str(Digest.parse(version))
         except ComplianceError as error:
             raise failure(error) from error
+
+    def _refuse_missing(self, system: str, asset: str, consumer: str) -> NoReturn:
+        """Dagster knows no materialisation: say what the ledger knows about why."""
+        river, rule, needed_by = opened(self._root), rule_named(asset), rule_named(consumer).name
+        made = [record for record in river.archive.made_by(system, rule.name) if record.body.outcome != "error"]
+        if made:
+            river.dossier(system).admit(asset, Digest.parse(made[-1].body.output), needed_by=needed_by)
+        raise OutOfTurn(f"{needed_by} needs {asset} of {system}, of which Dagster knows no publication.", rule="order",
+                        value=f"{system}/{asset}",
+                        remedy=f"Materialise {asset} first (`{rule.name}`); what is proven already is not computed again.")

@@ -93,9 +93,9 @@ class Finding:
         """`fairness.sex.selection_rate_ratio 0.61 [0.58, 0.64] < 0.80`."""
         if self.value is None:
             return f"{self.id}: {self.verdict.value}{' (' + self.note + ')' if self.note else ''}"
-        shown = _short(self.value)
+        shown = _short(self.value, self.bound)
         if self.lower is not None and self.upper is not None:
-            shown += f" [{_short(self.lower)}, {_short(self.upper)}]"
+            shown += f" [{_short(self.lower, self.bound)}, {_short(self.upper, self.bound)}]"
         if not self.comparator:
             return f"{self.id} {shown}"
         said = self.comparator if self else {">=": "not >=", "<=": "not <=", "in": "not in", "==": "!="}[self.comparator]
@@ -103,12 +103,20 @@ class Finding:
                                                          if self.verdict is Verdict.INCONCLUSIVE else "")
 
 
-def _short(text: str) -> str:
+def _short(text: str, bound: str) -> str:
+    """Four digits for the eye; all of them where rounding would make the number look like its bound."""
     try:
         value = float(text)
     except ValueError:
         return text
-    return text if value == int(value) else f"{value:.4g}"
+    if value == int(value):
+        return text
+    rounded = f"{value:.4g}"
+    try:
+        looks_like_the_bound = float(rounded) == float(bound) != value
+    except ValueError:
+        looks_like_the_bound = False
+    return text if looks_like_the_bound else rounded
 
 
 @dataclass(frozen=True)

@@ -145,7 +145,8 @@ class Answering:
             try:
                 frame = serving_features(self.loaded.definition, rows, schema=self.loaded.schema)
             except (ComplianceError, PolarsError, ArithmeticError, ValueError, TypeError, KeyError) as error:
-                raise Problem(422, "Features cannot be computed", f"{type(error).__name__}: {str(error).splitlines()[0]}") from error
+                said = (str(error).splitlines() or [""])[0]
+                raise Problem(422, "Features cannot be computed", f"{type(error).__name__}: {said}") from error
             if frame.height != len(rows):
                 raise Problem(422, "Features cannot be computed", f"{frame.height} rows of features for {len(rows)} rows.")
             scores = [float(score) for score in favourable_scores(self.loaded.model, frame)]
@@ -161,5 +162,6 @@ def _rows_of(tensors: Sequence[Tensor]) -> list[dict[str, Any]]:
         raise Problem(422, "Outside the contract", "inputs: each column once, all of the same length.")
     for tensor in tensors:
         if math.prod(tensor.shape) != len(tensor.data) or tensor.shape[0] != len(tensor.data):
-            raise Problem(422, "Outside the contract", f"inputs.{tensor.name}: shape {tensor.shape} does not fit {len(tensor.data)} values.")
+            raise Problem(422, "Outside the contract",
+                          f"inputs.{tensor.name}: shape {tensor.shape} does not fit {len(tensor.data)} values.")
     return [dict(zip(names, values, strict=True)) for values in zip(*(tensor.data for tensor in tensors), strict=True)]

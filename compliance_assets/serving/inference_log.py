@@ -183,7 +183,7 @@ def _lines(path: Path) -> Iterator[dict[str, Any]]:
             except ValueError:
                 body = None
             if not isinstance(body, dict):
-                raise UntrustedEvidence(f"Line {number} of {path.name} is not a logged decision.", rule="inference log",
+                raise UntrustedEvidence(f"Line {number} of {path.name} is not a line that was logged.", rule="inference log",
                                         value=f"{path}:{number}", remedy="Restore the file from its copy; do not edit logs.")
             yield body
 

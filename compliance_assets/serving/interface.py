@@ -27,7 +27,7 @@ MOST_ERRORS = 20
 _WORD = Annotated[str, StringConstraints(min_length=1, max_length=100)]
 
 
-class Problem(Exception):
+class Problem(Exception):  # noqa: N818  # RFC 9457 calls it so
     """A request that is refused; becomes an `application/problem+json` body (RFC 9457)."""
 
     def __init__(self, status: int, title: str, detail: str, errors: Sequence[Mapping[str, Any]] = ()) -> None:
@@ -72,7 +72,8 @@ def _annotation(column: ColumnContract) -> Any:
     elif column.type in ("int64", "float64"):
         if column.minimum is None or column.maximum is None:
             raise _open(column.name, "it has no range")
-        annotation = Annotated[int if column.type == "int64" else float, _range(column, column.minimum, column.maximum)]
+        kind: Any = int if column.type == "int64" else float
+        annotation = Annotated[kind, _range(column, column.minimum, column.maximum)]
     else:
         raise _open(column.name, f"type {column.type or 'unknown'} without categories")
     return annotation | None if column.nullable else annotation
@@ -82,7 +83,8 @@ def _range(column: ColumnContract, lowest: float, highest: float) -> Any:
     low, high = (math.ceil(lowest), math.floor(highest)) if column.type == "int64" else (lowest, highest)
     strict_low = column.strict_minimum and low == lowest
     strict_high = column.strict_maximum and high == highest
-    return Field(**({"gt": low} if strict_low else {"ge": low}), **({"lt": high} if strict_high else {"le": high}))
+    return Field(gt=low if strict_low else None, ge=None if strict_low else low, lt=high if strict_high else None,
+                 le=None if strict_high else high)
 
 
 def _open(column: str, why: str) -> ServingError:
@@ -94,13 +96,13 @@ def request_model(row: type[BaseModel], attributes: Iterable[str] = ()) -> type[
     """The body of POST /predict: rows, and per row the groups that are used for monitoring and for nothing else."""
     monitoring = create_model("Monitoring", __base__=_Strict, **{  # type: ignore[call-overload]  # fields by name
         f"attribute_{i}": (_WORD | None, Field(default=None, alias=name)) for i, name in enumerate(attributes)})
-    return create_model(
-        "PredictRequest", __base__=_Strict,
-        rows=(Annotated[list[row], Field(min_length=1, max_length=MOST_ROWS)], ...),  # type: ignore[valid-type]
-        monitoring=(list[monitoring] | None,  # type: ignore[valid-type]
-                    Field(default=None, description="protected groups by row: logged for monitoring, never shown to the model")),
-        request_id=(_WORD | None, Field(default=None)),
-    )
+    fields: dict[str, Any] = {
+        "rows": (list[row], Field(min_length=1, max_length=MOST_ROWS)),  # type: ignore[valid-type]  # made by row_model
+        "monitoring": (list[monitoring] | None,
+                       Field(default=None, description="protected groups by row: logged for monitoring, never shown to the model")),
+        "request_id": (_WORD | None, Field(default=None)),
+    }
+    return create_model("PredictRequest", __base__=_Strict, **fields)
 
 
 class Version(BaseModel):

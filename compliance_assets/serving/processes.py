@@ -58,4 +58,4 @@ def last_line(output: Path) -> str:
 if __name__ == "__main__":
     separator = sys.argv.index("--")
     die_with_parent(int(sys.argv[sys.argv.index("--parent") + 1]))
-    os.execv(sys.argv[separator + 1], sys.argv[separator + 1:])
+    os.execv(sys.argv[separator + 1], sys.argv[separator + 1:])  # noqa: S606  # a fixed list, no shell is wanted

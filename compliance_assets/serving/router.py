@@ -26,8 +26,10 @@ from compliance_assets.serving.client import Client, Unanswered
 if TYPE_CHECKING:
     import subprocess
 
-ROUTES = ("blue_alone", "blue_then_green", "green_then_blue", "green_alone")
+ROUTES = ("blue_alone", "blue_then_green", "nobody", "green_then_blue", "green_alone")
 """In this order: a sticky caller's hash falls into one of them, and a growing share keeps those it already had."""
+NOBODY_PORT = 1
+"""Nothing listens here: callers get 503, and requests are still mirrored to a shadow."""
 _PREFIX = "routing.weight"
 _HCM = "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
 _ROUTER = "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"
@@ -153,13 +155,17 @@ class Router:
             return
 
     def set_weights(self, blue: int, green: int, *, stand_in: Collection[SlotName] = ()) -> None:
-        """Shares of `WHOLE` by slot. `stand_in`: the slots that may answer for the other one when it fails."""
-        if blue < 0 or green < 0 or blue + green != WHOLE:
-            raise ServingError(f"Weights {blue} and {green} are not {WHOLE} together.", rule="weights", value=f"{blue}, {green}",
-                               remedy="Give shares that add up.")
+        """Shares of `WHOLE` by slot; what is left is answered by nobody (503).
+
+        `stand_in`: the slots that may answer for the other one when it fails.
+        """
+        if blue < 0 or green < 0 or blue + green > WHOLE:
+            raise ServingError(f"Weights {blue} and {green} are more than {WHOLE} together.", rule="weights", value=f"{blue}, {green}",
+                               remedy="Give shares of everything.")
         weights = dict.fromkeys(ROUTES, 0)
         weights["blue_then_green" if "green" in stand_in else "blue_alone"] = blue
         weights["green_then_blue" if "blue" in stand_in else "green_alone"] = green
+        weights["nobody"] = WHOLE - blue - green
         self._set({f"{_PREFIX}.{route}": weight for route, weight in weights.items()})
 
     def set_shadow(self, slot: SlotName | None) -> None:
@@ -220,7 +226,7 @@ def _address(host: str, port: int) -> dict[str, Any]:
 def _bootstrap(ports: Ports, log: Path) -> dict[str, Any]:
     """Envoy's static configuration; only weights and shadows are changed later."""
     weighted = {"runtime_key_prefix": _PREFIX, "use_hash_policy": True,
-                "clusters": [{"name": name, "weight": WHOLE if name == "blue_alone" else 0} for name in ROUTES]}
+                "clusters": [{"name": name, "weight": WHOLE if name == "nobody" else 0} for name in ROUTES]}
     route = {
         # Whoever comes through the router cannot choose this Host, so its mirrored form cannot be forged.
         "host_rewrite_literal": "answering",
@@ -259,7 +265,8 @@ def _bootstrap(ports: Ports, log: Path) -> dict[str, Any]:
                            "filter_chains": [{"filters": [{"name": "envoy.filters.network.http_connection_manager",
                                                            "typed_config": manager}]}]}],
             "clusters": [_cluster("blue_alone", ports.blue), _cluster("blue_then_green", ports.blue, ports.green),
-                         _cluster("green_then_blue", ports.green, ports.blue), _cluster("green_alone", ports.green)],
+                         _cluster("green_then_blue", ports.green, ports.blue), _cluster("green_alone", ports.green),
+                         {**_cluster("nobody", NOBODY_PORT), "health_checks": []}],
         },
         "layered_runtime": {"layers": [{"name": "start", "static_layer": {}}, {"name": "admin", "admin_layer": {}}]},
     }

@@ -9,13 +9,14 @@ appended to `applied.jsonl`; what is so now stands in `status.json`.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import secrets
 import signal
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -133,9 +134,9 @@ class Supervisor:
             wanted = {name: state.slot(name) for name in SLOTS}
             for name in SLOTS:
                 self._watch(name, state.index)
-            self._route(state)
+            settled = self._route(state)
             for name, slot in wanted.items():
-                self._replace(name, slot)
+                self._replace(name, slot, settled)
                 if slot is not None:
                     self._ensure(name, slot, state.index)
         self._write_status()
@@ -188,26 +189,17 @@ class Supervisor:
             self._note("server_too_slow", slot=name, model=running.slot.model)
             running.process.kill()
 
-    def _replace(self, name: SlotName, slot: Slot | None) -> None:
+    def _replace(self, name: SlotName, slot: Slot | None, settled: bool) -> None:
         """Stop a server whose version is not wanted in its slot any more, once nothing is routed to it."""
         running = self._servers.get(name)
         if running is None or (slot is not None and _same(running.slot, slot)):
             return
-        if self._routed is not None and self._gets_requests(name):
+        if not settled:  # it answers until the version that takes its place is ready
             return
         if running.process is not None:
             processes.stop(running.process)
         del self._servers[name]
         self._note("server_stopped", slot=name, model=running.slot.model)
-
-    def _gets_requests(self, name: SlotName) -> bool:
-        assert self._routed is not None
-        blue, green, _, shadow = self._routed
-        return bool({"blue": blue, "green": green}[name]) and name in self._answerable or shadow == name
-
-    @property
-    def _answerable(self) -> tuple[SlotName, ...]:
-        return tuple(name for name, running in self._servers.items() if running.state == "ready")
 
     def _ensure(self, name: SlotName, slot: Slot, index: int) -> None:
         running = self._servers.get(name)
@@ -246,23 +238,23 @@ class Supervisor:
         running = self._servers.get(slot.name) if slot is not None else None
         return running is not None and slot is not None and _same(running.slot, slot) and running.state == "ready"
 
-    def _route(self, state: DesiredState) -> None:
-        """Give weights to what is ready; say so when the state that the records ask for holds in full."""
+    def _route(self, state: DesiredState) -> bool:
+        """Give weights to what is ready; say so when the state that the records ask for holds in full.
+
+        False while the routes of the state before are kept, because who answers next is still on its way.
+        """
         candidate = self._ready(state.candidate)
         if state.production is not None and not self._ready(state.production) and self._routed is not None:
             running = self._servers.get(state.production.name)
             if running is None or not _same(running.slot, state.production) or running.state == "starting":
-                return  # it is on its way: who answers now goes on answering until then
+                return not any(self._routed[:2])
         if self.router.pid is None:
-            return
+            return False
         weights = dict(state.weights)
         if state.candidate is not None and not candidate:
             weights[state.candidate.name] = 0
             if state.production is not None:
                 weights[state.production.name] = WHOLE
-        # What is left goes to a slot where nothing runs: callers get 503, as before the first rollout.
-        empty: SlotName = "green" if state.production is None and state.candidate is not None and state.candidate.name == "blue" else "blue"
-        weights[empty] += WHOLE - sum(weights.values())
         stand_in = tuple(slot.name for slot in (state.production, state.standby) if slot is not None and self._ready(slot))
         shadow = state.mirrored_to if candidate else None
         routed = (weights["blue"], weights["green"], stand_in, shadow)
@@ -272,13 +264,14 @@ class Supervisor:
                 self.router.set_shadow(shadow)
             except ServingError as error:
                 self._problem = str(error)
-                return
+                return False
             self._routed = routed
             self._note("routed", blue=weights["blue"], green=weights["green"], stand_in=list(stand_in), shadow=shadow)
         wanted = [slot for slot in (state.production, state.candidate) if slot is not None]
         if self._applied != state.index and all(self._ready(slot) for slot in wanted):
             self._applied = state.index
             self._note("applied", index=state.index, at=now_text())
+        return True
 
     # ---------------------------------------------------------------------------------------------------------- telling
 
@@ -416,6 +409,21 @@ def recorded(home: Home, root: Path, environment: str) -> Callable[[], DesiredSt
     return read
 
 
+@contextlib.contextmanager
+def _only_one(home: Home, environment: str) -> Iterator[None]:
+    """Hold the environment's lock. Whoever asks `is_supervised` holds it for a moment too: that is waited for."""
+    with contextlib.ExitStack() as held:
+        for attempt in range(20):
+            try:
+                held.enter_context(home.lock(f"serve-{environment}", what=f"another supervisor of {environment}"))
+                break
+            except Busy:
+                if attempt == 19:
+                    raise
+                time.sleep(0.05)
+        yield
+
+
 def run_supervisor(home: Home, root: Path, environment: str, *, ports: Ports | None = None,
                    desired: Callable[[], DesiredState] | None = None, command: Sequence[str] = SERVER,
                    stop: threading.Event | None = None) -> None:
@@ -427,6 +435,6 @@ def run_supervisor(home: Home, root: Path, environment: str, *, ports: Ports | N
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: told.set())
     where = ports or ports_of(load_organisation(root / "organisation.yaml"), environment)
-    with home.lock(f"serve-{environment}", what=f"another supervisor of {environment}"):
+    with _only_one(home, environment):
         (environment_folder(home, environment) / "status.json").unlink(missing_ok=True)  # it told of another process
         Supervisor(home, root, environment, where, desired or recorded(home, root, environment), command).run(told)

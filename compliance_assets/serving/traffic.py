@@ -78,7 +78,8 @@ def send(address: str, rows: Sequence[Mapping[str, Any]], *, groups: Sequence[Ma
             if groups is not None:
                 body["monitoring"] = [dict(groups[place % len(rows)])]
             try:
-                answer = client.post_json("/predict", body, {"x-subject": f"{name}-{place}", "x-request-id": f"{name}-{begun}-{place}"})
+                headers = {"x-subject": f"{name}-{place}", "x-request-id": f"{name}-{begun}-{place}"}
+                answer = client.post_json("/predict", body, headers)
                 counted.count(answer.status, json.loads(answer.body)["version"]["model"] if answer.status == 200 else "")
             except Unanswered:
                 counted.count(0, "")

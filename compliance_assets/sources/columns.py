@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Protocol
 
 from compliance_assets.errors import SourceError
+from compliance_assets.features import polars_type
 
 if TYPE_CHECKING:
     import polars as pl
@@ -24,18 +25,6 @@ class Typed(Protocol):
     def name(self) -> str: ...
     @property
     def type(self) -> str | None: ...
-
-
-def polars_type(name: str) -> pl.DataType:
-    """The polars type of a contract's type: int64, float64, str, bool or date."""
-    import polars as pl
-
-    known: dict[str, pl.DataType] = {"int64": pl.Int64(), "float64": pl.Float64(), "str": pl.String(), "bool": pl.Boolean(),
-                                     "date": pl.Date()}
-    if name not in known:
-        raise SourceError(f"The contract names the type {name}.", rule="contract types", value=name,
-                          remedy=f"Use one of {', '.join(known)}.")
-    return known[name]
 
 
 def cast_columns(frame: pl.DataFrame, contract: Iterable[Typed]) -> pl.DataFrame:

@@ -93,7 +93,7 @@ def _parse(content: bytes, file: CsvFile, source: CsvSource) -> pl.DataFrame:
 def _rows(lines: io.StringIO, file: CsvFile, source: CsvSource) -> Iterator[tuple[int, list[str]]]:
     """Line number and values of every row that is not blank."""
     blanks = source.separator == " "
-    text: Iterator[str] = (line.strip(" ") for line in lines) if blanks else iter(lines)
+    text: Iterator[str] = (line.strip(" \n") + "\n" for line in lines) if blanks else iter(lines)
     reader = csv.reader(text, delimiter=source.separator, strict=True, skipinitialspace=blanks or source.strip)
     try:
         for row in reader:

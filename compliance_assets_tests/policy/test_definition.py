@@ -128,7 +128,7 @@ def test_a_new_source_file_changes_it(folder):
 
 
 def test_numbers_and_texts_that_look_like_numbers_are_never_the_same_definition(tmp_path):
-    folder = write_small_lender(tmp_path, **{"training.hyperparameters.C": "1.0"})
+    folder = write_small_lender(tmp_path, **{"training.hyperparameters.max_iter": "40"})
     assert "looks like a number" in problems(folder)[0]
 
 

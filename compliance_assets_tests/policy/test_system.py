@@ -114,7 +114,7 @@ BRIER = "{metric: brier_score, at_most: 0.2, judged_on: upper, because: saying t
             "deployment.abort_when[0].over",
             ("does not take over",),
         ),
-        ("C: 1.0,", 'C: "1.0",', "training.hyperparameters.C", ("looks like a number", "without quotes")),
+        ("max_iter: 40,", 'max_iter: "40",', "training.hyperparameters.max_iter", ("looks like a number", "without quotes")),
     ],
 )
 def test_a_promise_that_makes_no_sense_is_refused_at_its_line(tmp_path, old, new, key, words):

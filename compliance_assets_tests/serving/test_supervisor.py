@@ -176,6 +176,7 @@ def test_a_rollout_goes_shadow_canary_full_and_back_and_every_crash_on_the_way_i
         # canary
         canary = env.record("canary_started", new, "green", "0.5")
         until(applied(env, canary))
+        assert env.status()["weights"] == {"blue": 5000, "green": 5000}
         tally = env.ask(200, name="canary")
         assert tally.statuses == Counter({200: 200})
         assert 60 <= tally.models[new] <= 140
@@ -249,6 +250,10 @@ def test_a_first_rollout_shadows_and_answers_its_share_although_nobody_answered_
         tally = env.ask(100, name="share")
         assert set(tally.statuses) == {200, 503}
         assert 25 <= tally.answered <= 75
+        aborted = env.record("aborted", new, "blue")
+        until(applied(env, aborted))
+        assert env.ask(20, name="after").statuses == Counter({503: 20}), "what was aborted answers nobody"
+        until(lambda: "blue" not in env.status()["servers"])
 
 
 def test_a_server_without_proof_is_reported_and_not_started_again(
@@ -318,9 +323,9 @@ def test_a_router_that_is_not_installed_says_how_to_install_it(monkeypatch: pyte
         Router(tmp_path, Ports("127.0.0.1", *(free_port() for _ in range(4)))).start()
 
 
-def test_weights_that_are_not_everything_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ServingError, match="not 10000 together"):
-        Router(tmp_path, Ports("127.0.0.1", 1, 2, 3, 4)).set_weights(5000, 4000)
+def test_weights_of_more_than_everything_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ServingError, match="more than 10000 together"):
+        Router(tmp_path, Ports("127.0.0.1", 1, 2, 3, 4)).set_weights(5000, 6000)
 
 
 def test_a_supervisor_keeps_what_answers_when_the_records_cannot_be_read(tmp_path: Path) -> None:

@@ -29,3 +29,18 @@ def build(census: pl.LazyFrame) -> pl.LazyFrame:
         pl.col("marital_status"),
         pl.when(relationship.is_in(["Husband", "Wife"])).then(pl.lit("Spouse")).otherwise(relationship).alias("relationship"),
     )
+
+
+def build_without_household(census: pl.LazyFrame) -> pl.LazyFrame:
+    """The same less marital status and relationship, the two strongest proxies of sex: see `system.mitigated.yaml`."""
+    import polars as pl
+
+    return census.select(
+        pl.col("age"),
+        pl.col("education_num"),
+        pl.col("hours_per_week"),
+        pl.col("capital_gain"),
+        pl.col("capital_loss"),
+        pl.col("workclass").fill_null("unknown"),
+        pl.col("occupation").fill_null("unknown"),
+    )

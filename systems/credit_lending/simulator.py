@@ -105,7 +105,7 @@ def simulate(*, rows: int, seed: int, bias: float = 0.0, drift: float = 0.0, dir
     instalment = loan / term * 1.06
     sound = (
         2.55 + 0.55 * prudence - 0.62 * missed - 2.6 * (debt / income) - 2.4 * np.minimum(instalment / income, 1.5)
-        - 0.016 * (used - 40) + np.array([0.25, -0.10, 0.0, 0.30, -0.75])[employment] + 0.0010 * np.minimum(history, 240)
+        - 0.016 * (used - 40) + np.array([0.20, -0.05, 0.0, 0.15, -0.75])[employment] + 0.0006 * np.minimum(history, 240)
     )
     repaid = stream("repaid").random(rows) < 1 / (1 + np.exp(-sound))
 

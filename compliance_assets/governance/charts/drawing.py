@@ -9,6 +9,7 @@ declarations and are never trusted: what is not allowed in XML, or could turn th
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 from collections.abc import Callable, Sequence
 from html import escape
@@ -26,12 +27,16 @@ PAPER, TINT, GRID, FRAME, TRACK = "#ffffff", "#fdf3e3", "#e4e7ec", "#d5dae1", "#
 BLUE, AMBER, RED, GREEN, GREY, LIGHT_GREEN = "#4a63c8", "#d1892a", "#c5483f", "#0b7a50", "#9aa3b0", "#c4e6d6"
 FONT = "Inter,system-ui,'Segoe UI','Liberation Sans',Arial,sans-serif"
 
+_TINTS, _TRACKS, _ALLOWED, _GRID, _BARS, _LINES, _DOTS, _SIGNS = range(8)
+_DEPTH = {TINT: _TINTS, TRACK: _TRACKS, LIGHT_GREEN: _ALLOWED}
+
 Anchor = Literal["start", "middle", "end"]
 Sign = Literal["pass", "warn", "fail", "open", "none"]
 _COLOUR_OF: dict[Sign, str] = {"pass": PASS, "warn": WARN, "fail": FAIL, "open": WARN, "none": MUTED}
-_ICONS: dict[Sign, str] = {"pass": "m0 0 3.5 3.5 6.5-8", "warn": "m5-5 5 9H0zm0 3v3m0 1.6v.2", "fail": "m1-4 8 8m0-8-8 8",
-                           "open": "m2-2.5q0-3 3-3t3 3q0 1.500-3 3v.8m0 2.500v.2", "none": "m1 0h8"}
-_UNFIT = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]|[\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff\ufff9-\ufffb]")
+_ICONS: dict[Sign, str] = {"pass": "m0 0 3.5 3.5 6.5-8", "warn": "m5-5.5 5 9h-10zm0 3.2v2.6m0 1.7v.1", "fail": "m1-4 8 8m0-8-8 8",
+                           "open": "m2-2.5q0-3 3-3t3 3q0 1.5-3 3v.8m0 2.5v.2", "none": "m1 0h8"}
+_UNFIT = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]|"
+                    "[\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff\ufff9-\ufffb]")
 _WIDE = re.compile("[MWmw@%—\u1100-\uffff\U00010000-\U0010ffff]")
 _THIN = re.compile(r"[iIjltfr .,:;|!()\[\]'·-]")
 
@@ -47,14 +52,16 @@ def width_of(text: str, size: float) -> float:
     return size * (0.95 * wide + 0.34 * thin + 0.59 * (len(text) - wide - thin))
 
 
-def fit(text: object, pixels: float, size: float = 12) -> str:
+def fit(text: object, pixels: float, size: float = 12, *, bold: bool = False) -> str:
     """`text`, shortened with an ellipsis to what fits; the table beside the chart has it in full."""
     whole = clean(text)
+    pixels /= 1.13 if bold else 1.0
     if width_of(whole, size) <= pixels:
         return whole
-    while whole and width_of(whole + "…", size) > pixels:
-        whole = whole[:-1]
-    return whole.rstrip() + "…"
+    room, kept = pixels - width_of("…", size), 0
+    while kept < len(whole) and (room := room - width_of(whole[kept], size)) >= 0:
+        kept += 1
+    return whole[:kept].rstrip() + "…"
 
 
 def at(value: float) -> str:
@@ -63,38 +70,53 @@ def at(value: float) -> str:
 
 
 class Drawing:
-    """What is on the sheet so far. Units are pixels, from the upper left corner."""
+    """What is on the sheet so far. Units are pixels, from the upper left corner.
+
+    Shapes and words that look alike are written together, which keeps a chart small. What lies above what follows from what it
+    is: tints, tracks, grid, bars, lines, dots, signs, words.
+    """
 
     def __init__(self) -> None:
-        self._parts: list[str] = []
+        self._shapes: dict[tuple[int, str], list[str]] = {}
+        self._words: dict[str, list[str]] = {}
 
-    def text(self, x: float, y: float, said: str, *, size: float = 12, anchor: Anchor = "start", fill: str = INK, bold: bool = False,
-             turned: bool = False) -> None:
+    def text(self, x: float, y: float, said: str, *, size: float = 12, anchor: Anchor = "start", fill: str = INK,
+             bold: bool = False, turned: bool = False) -> None:
         """`said` is escaped here; shorten it with `fit` first."""
-        extra = "" if anchor == "start" else f' text-anchor="{anchor}"'
-        extra += "" if size == 12 else f' font-size="{at(size)}"'
-        extra += "" if fill == INK else f' fill="{fill}"'
-        extra += ' font-weight="600"' if bold else ""
-        extra += f' transform="rotate(-90 {at(x)} {at(y)})"' if turned else ""
-        self._parts.append(f'<text x="{at(x)}" y="{at(y)}"{extra}>{escape(clean(said))}</text>')
+        look = "" if anchor == "start" else f' text-anchor="{anchor}"'
+        look += "" if size == 12 else f' font-size="{at(size)}"'
+        look += "" if fill == INK else f' fill="{fill}"'
+        look += ' font-weight="600"' if bold else ""
+        turn = f' transform="rotate(-90 {at(x)} {at(y)})"' if turned else ""
+        self._words.setdefault(look, []).append(f'<text x="{at(x)}" y="{at(y)}"{turn}>{escape(clean(said))}</text>')
 
-    def rect(self, x: float, y: float, width: float, height: float, fill: str, *, radius: float = 0, stroke: str = "") -> None:
-        extra = f' rx="{at(radius)}"' if radius else ""
-        extra += f' stroke="{stroke}"' if stroke else ""
-        size = f'width="{at(max(width, 0))}" height="{at(height)}"'
-        self._parts.append(f'<rect x="{at(x)}" y="{at(y)}" {size} fill="{fill}"{extra}/>')
+    def label(self, x: float, y: float, said: str, room: float, *, bold: bool = False, anchor: Anchor = "end") -> None:
+        """A name in the largest of three sizes in which it fits, shortened in the smallest."""
+        size = next((size for size in (12.0, 11.0) if fit(said, room, size, bold=bold) == clean(said)), 10.0)
+        self.text(x, y, fit(said, room, size, bold=bold), size=size, anchor=anchor, bold=bold)
 
-    def path(self, d: str, stroke: str, *, width: float = 1, dash: str = "", fill: str = "none", round_ends: bool = False) -> None:
-        extra = f' stroke-width="{at(width)}"' if width != 1 else ""
-        extra += f' stroke-dasharray="{dash}"' if dash else ""
-        extra += ' stroke-linecap="round" stroke-linejoin="round"' if round_ends else ""
-        self._parts.append(f'<path d="{d}" fill="{fill}" stroke="{stroke}"{extra}/>')
+    def rect(self, x: float, y: float, width: float, height: float, fill: str, *, stroke: str = "") -> None:
+        wide = max(width, 0)
+        d = f"M{at(x)} {at(y)}h{at(wide)}v{at(height)}h{at(-wide)}z"
+        self._add(_DEPTH.get(fill, _BARS), f'fill="{fill}"' + (f' stroke="{stroke}"' if stroke else ""), d)
+
+    def path(self, d: str, stroke: str, *, width: float = 1, dash: str = "", fill: str = "none", round_ends: bool = False,
+             depth: int | None = None) -> None:
+        look = f'fill="{fill}" stroke="{stroke}"' + (f' stroke-width="{at(width)}"' if width != 1 else "")
+        look += f' stroke-dasharray="{dash}"' if dash else ""
+        look += ' stroke-linecap="round" stroke-linejoin="round"' if round_ends else ""
+        lies = _GRID if stroke == GRID else _LINES if fill == "none" else _DOTS
+        self._add(lies if depth is None else depth, look, d)
 
     def area(self, d: str, fill: str) -> None:
-        self._parts.append(f'<path d="{d}" fill="{fill}"/>')
+        self._add(_BARS, f'fill="{fill}"', d)
 
     def dot(self, x: float, y: float, fill: str, *, radius: float = 4) -> None:
-        self._parts.append(f'<circle cx="{at(x)}" cy="{at(y)}" r="{at(radius)}" fill="{fill}"/>')
+        look = f'fill="none" stroke="{fill}" stroke-width="{at(2 * radius)}" stroke-linecap="round"'
+        self._add(_DOTS, look, f"M{at(x)} {at(y)}h0")
+
+    def _add(self, depth: int, look: str, d: str) -> None:
+        self._shapes.setdefault((depth, look), []).append(d)
 
     def stripes(self, x: float, y: float, width: float, height: float, stroke: str) -> None:
         """A bar that is drawn as slanting lines: it rests on too few rows to be read like the others."""
@@ -111,9 +133,9 @@ class Drawing:
 
     def sign(self, x: float, y: float, sign: Sign, said: str = "", *, size: float = 12, room: float = 200) -> None:
         """A small picture and a word, in one colour; y is the baseline of the word."""
-        self.path(f"M{at(x)} {at(y - 4)}{_ICONS[sign]}", _COLOUR_OF[sign], width=1.6, round_ends=True)
+        self.path(f"M{at(x)} {at(y - 4)}{_ICONS[sign]}", _COLOUR_OF[sign], width=1.6, round_ends=True, depth=_SIGNS)
         if said:
-            self.text(x + 15, y, fit(said, room - 15, size), size=size, fill=_COLOUR_OF[sign], bold=True)
+            self.text(x + 15, y, fit(said, room - 15, size, bold=True), size=size, fill=_COLOUR_OF[sign], bold=True)
 
     def lines(self, x: float, y: float, said: str, room: float, *, size: float = 11, fill: str = MUTED, most: int = 3) -> float:
         """Prose broken into at most `most` lines; gives the baseline of the line after."""
@@ -133,27 +155,38 @@ class Drawing:
 
     def heading(self, title: str, aside: str = "") -> float:
         """The title of the sheet and, at its right, how it was measured; gives the y where the chart begins."""
-        self.text(MARGIN, 30, fit(title, WIDTH - 2 * MARGIN, 15), size=15, bold=True)
+        self.text(MARGIN, 30, fit(title, WIDTH - 2 * MARGIN, 15, bold=True), size=15, bold=True)
         return self.lines(MARGIN, 49, aside, WIDTH - 2 * MARGIN, most=2) + 2 if aside else 44
 
     def finish(self, name: str, title: str, description: str, height: float) -> str:
         """The whole document. `name` and the content make ids that stay unique when charts share a page."""
-        body = "".join(self._parts)
+        body = "".join(f'<path d="{"".join(parts)}" {look}/>' for (_, look), parts in
+                       sorted(self._shapes.items(), key=lambda item: item[0][0]))
+        body += "".join(f"<g{look}>{''.join(parts)}</g>" for look, parts in self._words.items())
         ref = f"{name}-{hashlib.sha256(body.encode()).hexdigest()[:8]}"
-        tall = at(height)
+        tall = math.ceil(height)
         return (
             f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{tall}" viewBox="0 0 {WIDTH} {tall}" role="img" '
             f'aria-labelledby="{ref}-t {ref}-d" font-family="{FONT}" font-size="12" fill="{INK}">'
             f'<title id="{ref}-t">{escape(fit(title, 900))}</title><desc id="{ref}-d">{escape(fit(description, 3000))}</desc>'
-            f'<rect x=".5" y=".5" width="{WIDTH - 1}" height="{at(height - 1)}" rx="8" fill="{PAPER}" stroke="{FRAME}"/>{body}</svg>'
+            f'<rect x=".5" y=".5" width="{WIDTH - 1}" height="{tall - 1}" rx="8" fill="{PAPER}" stroke="{FRAME}"/>{body}</svg>'
         )
 
 
 def fitted(draw: Callable[[int], str], rows: int) -> str:
     """The chart with as many of its rows as fit into `LIMIT` bytes; `draw(n)` shows the first n and says how many it leaves out."""
-    while rows > 0 and len((svg := draw(rows)).encode()) > LIMIT:
-        rows -= 1
-    return draw(0) if rows == 0 else svg
+    best = draw(rows)
+    if len(best.encode()) <= LIMIT:
+        return best
+    most, least, best = rows, 0, draw(0)
+    while most - least > 1:
+        middle = (most + least) // 2
+        found = draw(middle)
+        if len(found.encode()) <= LIMIT:
+            least, best = middle, found
+        else:
+            most = middle
+    return best
 
 
 def left_out(number: int) -> str:
@@ -164,7 +197,7 @@ def left_out(number: int) -> str:
 def ticks(highest: float) -> tuple[float, tuple[float, ...]]:
     """A round end of an axis that starts at 0, at or above `highest`, and its marks."""
     for power in range(-6, 16):
-        for step in (1, 2, 2.5, 4, 5):
+        for step in (1, 2, 4, 6, 8):
             end = step * 10.0**power
             if end >= highest * 0.9999:
                 return end, (0.0, end / 2, end)

@@ -18,6 +18,7 @@ NOT_MEASURED = "not measured"
 NARROW = 0.05
 """A pass whose value lies within this share of its bound is pointed out. Shown, never judged."""
 
+_MOST = 1e100
 _BAND = re.compile(r"\[\s*([^,\]]+),\s*([^\]]+)\]")
 _SHORT = {"roc_auc": "ROC AUC", "psi": "PSI", "ks": "KS distance", "mcc": "Matthews correlation", "f1": "F1"}
 _SIGNS: dict[Verdict, tuple[Sign, str]] = {
@@ -28,14 +29,14 @@ _SIGNS: dict[Verdict, tuple[Sign, str]] = {
 
 
 def measured(text: object) -> float | None:
-    """The number that a report wrote, or None where it wrote none."""
+    """The number that a report wrote, or None where it wrote none, or none that can be drawn."""
     if text is None or isinstance(text, bool) or text == "":
         return None
     try:
         value = float(str(text))
     except ValueError:
         return None
-    return value if math.isfinite(value) else None
+    return value if math.isfinite(value) and abs(value) < _MOST else None
 
 
 def field(body: Mapping[str, Any], name: str) -> float | None:
@@ -47,7 +48,9 @@ def shown(value: float | None, *, plain: bool = False) -> str:
     """A number for people: three decimals, whole numbers as they are; `not measured` for None."""
     if value is None:
         return NOT_MEASURED
-    if value == int(value) and abs(value) < 1e15:
+    if abs(value) >= 1e12:
+        said = f"{value:.3g}"
+    elif value == int(value):
         said = f"{int(value):,}".replace(",", "" if plain or abs(value) < 10_000 else " ")
     elif abs(value) >= 1000:
         said = f"{value:,.0f}".replace(",", "" if plain else " ")
@@ -74,7 +77,8 @@ def words(name: str) -> str:
     """A metric, group or column as people say it: `selection_rate_ratio` → `Selection rate ratio`; `a*b` → `A × b`."""
     if name in _SHORT:
         return _SHORT[name]
-    said = name.replace("roc_auc", "ROC AUC").replace("*", " × ").replace("_", " ").strip()
+    said = name.replace("_decision_flip_rate", ": decisions flipped").replace("_auc_drop", ": AUC lost")
+    said = said.replace("roc_auc", "ROC AUC").replace("*", " × ").replace("_", " ").strip()
     return said[:1].upper() + said[1:]
 
 

@@ -1,0 +1,207 @@
+"""Stage 8 in a whole small world: real people's signatures, real servers, a real router; each test breaks one thing."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from compliance_assets.errors import Busy, OutOfTurn, Waiting
+from compliance_assets.evidence.deployments import DesiredState, desired_state
+from compliance_assets.evidence.home import Home
+from compliance_assets.pipeline import Advance, River, open_river
+from compliance_assets.registry import Registry
+from compliance_assets.serving import traffic
+from compliance_assets.serving.client import Client
+from compliance_assets.serving.interface import needed_columns
+from compliance_assets.serving.supervisor import is_supervised, ports_of, read_status, run_supervisor
+from compliance_assets.stages.s1_data_preparation import Dataset, read_part
+from compliance_assets.stages.s8_deployment import DeploymentRecord
+from compliance_assets.trust.canonical import Digest
+from compliance_assets_tests.project import GOVERNANCE, OWNER, SYSTEM, copied, decide, step
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def approved_world(reviewed_world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project whose release is approved by everybody and not deployed."""
+    root = copied(reviewed_world, tmp_path_factory.mktemp("approved") / "world")
+    river = open_river(root)
+    for person in (OWNER, GOVERNANCE):
+        decide(river, person)
+    assert step(river, "approval")
+    return root
+
+
+@pytest.fixture
+def approved(approved_world: Path, tmp_path: Path) -> River:
+    return open_river(copied(approved_world, tmp_path / "world"))
+
+
+@contextlib.contextmanager
+def supervised(river: River) -> Iterator[None]:
+    """The environment's supervisor, in a thread of this process, with the real servers and the real ledger."""
+    stop = threading.Event()
+    thread = threading.Thread(target=run_supervisor, args=(Home(river.home.path), river.root, "production"), kwargs={"stop": stop})
+    thread.start()
+    try:
+        for _ in range(100):
+            if is_supervised(river.home, "production"):
+                break
+            threading.Event().wait(0.1)
+        yield
+    finally:
+        stop.set()
+        thread.join(30)
+        assert not thread.is_alive()
+
+
+@contextlib.contextmanager
+def asked(river: River, *, per_second: float = 40.0, group: str | None = None) -> Iterator[traffic.Tally]:
+    """Callers who ask the router about people of the holdout, for as long as the block lasts."""
+    features = river.value("features", river.head(SYSTEM, "features") or Digest("0" * 64))
+    dataset = river.value("dataset", Digest(features.model_dump()["dataset"]))
+    assert isinstance(dataset, Dataset)
+    frame = read_part(river.archive.artefacts, dataset, "holdout")
+    rows = frame.select(needed_columns(river.definition(SYSTEM).system)).to_dicts()
+    groups = [{"sex": group or row["group.sex"]} for row in frame.to_dicts()]
+    stop, tally = threading.Event(), traffic.Tally()
+    address = f"http://127.0.0.1:{ports_of(river.organisation, 'production').callers}"
+    sender = threading.Thread(target=traffic.send, args=(address, rows), kwargs={
+        "groups": groups, "count": 5000, "seconds": 120, "per_second": per_second, "stop": stop, "tally": tally})
+    sender.start()
+    try:
+        yield tally
+    finally:
+        stop.set()
+        sender.join(30)
+
+
+def state(river: River) -> DesiredState:
+    return desired_state("production", river.archive.deployments("production"))
+
+
+def actions(river: River) -> list[str]:
+    return [record.body.action for record in river.archive.deployments("production")]
+
+
+def record_of(outcome: Advance) -> DeploymentRecord:
+    assert isinstance(outcome.value, DeploymentRecord)
+    return outcome.value
+
+
+def version_answering(river: River) -> Any:
+    with Client(f"http://127.0.0.1:{ports_of(river.organisation, 'production').callers}") as client:
+        return client.get("/version").json()
+
+
+def test_an_approved_release_goes_shadow_canary_full_and_then_answers_everybody(approved: River) -> None:
+    with supervised(approved):
+        with asked(approved) as tally:
+            outcome = step(approved, "deployment")
+        assert outcome, outcome.failures
+        record = record_of(outcome)
+        assert record.outcome == "production"
+        assert [(s.kind, s.verdict) for s in record.steps] == [("shadow", "PASS"), ("canary", "PASS"), ("full", "PASS")]
+        assert actions(approved) == ["intent", "shadow_started", "canary_started", "full_rollout"]
+        assert version_answering(approved)["model"] == record.model
+        assert set(tally.models) == {record.model}
+        assert record.steps[0].counts["requests"] >= 60
+        assert record.steps[1].counts["decisions"] >= 80
+    staged = approved.value("staged_model", Digest(record.staged)).model_dump()
+    registry = Registry(approved.home)
+    assert registry.lifecycle(staged["registry_name"], staged["registry_version"]) == "production"
+    # asked again, nothing is deployed twice
+    with supervised(approved):
+        again = step(approved, "deployment", run="another-run")
+        assert again
+    assert actions(approved) == ["intent", "shadow_started", "canary_started", "full_rollout"]
+
+
+def test_without_a_supervisor_a_deployment_waits_and_says_what_to_start(approved: River) -> None:
+    with pytest.raises(Waiting, match="compliance serve production"):
+        step(approved, "deployment")
+    assert actions(approved) == []
+
+
+def test_too_few_requests_hold_the_step_and_deploying_again_goes_on(approved: River, monkeypatch: pytest.MonkeyPatch) -> None:
+    from compliance_assets.policy.system import Deployment
+
+    with supervised(approved):
+        definition = approved.definition(SYSTEM)
+        hurried = definition.system.deployment.model_copy(update={"wait_seconds": 1})
+        assert isinstance(hurried, Deployment)
+        patient = definition.system.deployment
+        object.__setattr__(definition.system, "deployment", hurried)  # the declared digest stays: only the test is in a hurry
+        monkeypatch.setattr("compliance_assets.stages.s8_deployment.rollout_digest", lambda system: _approved_rollout(approved))
+        with pytest.raises(Waiting, match="it needs 60 requests, got 0"):
+            step(approved, "deployment")
+        assert actions(approved) == ["intent", "shadow_started"]
+        assert state(approved).production is None
+        object.__setattr__(definition.system, "deployment", patient)
+        with asked(approved):
+            outcome = step(approved, "deployment", run="second")
+        assert outcome, outcome.failures
+    assert actions(approved) == ["intent", "shadow_started", "canary_started", "full_rollout"]
+
+
+def _approved_rollout(river: River) -> str:
+    approval = river.head(SYSTEM, "approval")
+    assert approval is not None
+    return str(river.value("approval", approval).model_dump()["rollout"])
+
+
+def test_an_unfair_canary_is_aborted_and_needs_a_new_approval(approved: River, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The callers say that everybody refused was a woman, and everybody else a man."""
+    from compliance_assets.serving.inference_log import Decision
+    from compliance_assets.stages import s8_deployment
+
+    real = s8_deployment.read_log
+
+    def told(*args: Any, **kwargs: Any) -> Iterator[Decision]:
+        import dataclasses
+
+        for decision in real(*args, **kwargs):
+            refused = decision.decision == "unfavourable"
+            yield dataclasses.replace(decision, monitoring={"sex": "female" if refused else "male"})
+
+    monkeypatch.setattr(s8_deployment, "read_log", told)
+    with supervised(approved):
+        with asked(approved):
+            outcome = step(approved, "deployment")
+        assert not outcome
+        record = record_of(outcome)
+        assert record.outcome == "aborted"
+        assert "selection_rate_ratio" in " ".join(outcome.failures)
+        assert actions(approved)[-1] == "aborted"
+        assert state(approved).production is None
+        assert state(approved).candidate is None
+        status = read_status(approved.home, "production")
+        assert status is not None
+    staged = approved.value("staged_model", Digest(record.staged)).model_dump()
+    assert Registry(approved.home).lifecycle(staged["registry_name"], staged["registry_version"]) == "staging"
+    with supervised(approved):
+        again = step(approved, "deployment", run="again")
+        assert not again
+        assert "authority.not_used_up" in " ".join(again.failures)
+    assert actions(approved)[-1] == "aborted"
+
+
+def test_another_systems_environment_is_not_taken_over(approved: River, monkeypatch: pytest.MonkeyPatch) -> None:
+    from compliance_assets.stages import s8_deployment
+
+    monkeypatch.setattr(s8_deployment, "desired_state", lambda environment, records: DesiredState(environment, system="other"))
+    with pytest.raises(Busy, match="serves other"):
+        step(approved, "deployment")
+
+
+def test_nothing_is_deployed_before_people_approved(in_review: Path) -> None:
+    river = open_river(in_review)
+    with pytest.raises(OutOfTurn, match="approval"):
+        step(river, "deployment")
+    assert actions(river) == []
