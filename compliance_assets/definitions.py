@@ -20,7 +20,8 @@ COMPONENTS = Path(__file__).resolve().parent / "defs"
 
 def _scaffolded() -> dg.Definitions:
     """What people added with `dg scaffold defs`; nothing where this package was installed without its project."""
-    if not COMPONENTS.is_dir() or not (COMPONENTS.parents[1] / "pyproject.toml").is_file():
+    # An empty folder is not a component tree to Dagster (1.13.27 fails on it).
+    if not any(COMPONENTS.rglob("defs.yaml")) or not (COMPONENTS.parents[1] / "pyproject.toml").is_file():
         return dg.Definitions()
     return dg.load_from_defs_folder(path_within_project=COMPONENTS)
 

@@ -8,7 +8,6 @@ this function; being out of order is an error.
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import time
@@ -188,14 +187,15 @@ def _advance(river: River, system: str, stage: Stage, inputs: Mapping[str, Diges
     sections = SECTIONS[rule.name] if rule.name in SECTIONS else tuple(declaration)
     produce_key = digest_of({**parts, "declaration": {name: declaration[name] for name in sections}})
     key = digest_of({**parts, "definition": definition.digest})
-    if rule.kind == "compute":
-        earlier = _answered(archive, key)
-        if earlier is not None:
-            return _reuse(river, stage, earlier, driver, tell, clock)
+    earlier = _answered(archive, key, failed_too=rule.kind == "compute") if rule.kind == "compute" or stage.holds else None
+    if earlier is not None and rule.kind == "compute":
+        return _reuse(river, stage, earlier, driver, tell, clock)
 
     with river.home.scratch() as scratch:
         work = Work(definition=definition, artefacts=archive.artefacts, scratch=scratch, tell=tell, driver=driver, home=river.home,
                     organisation=river.organisation, archive=archive, now=river.now, references=references)
+        if earlier is not None and stage.holds is not None and stage.holds(work, _value_of(river, stage, earlier)):
+            return _reuse(river, stage, earlier, driver, tell, clock)
         values = {name: _checked(river.value(name, digest), system, name) for name, digest in given.items()}
         draft = _produced_before(archive, stage, produce_key) if rule.kind == "compute" else None
         computed = draft is None
@@ -275,13 +275,20 @@ def _judged(stage: Stage, work: Work, draft: Draft, values: Mapping[str, Value],
             halted_by = report.gate
 
 
-def _answered(archive: Archive, key: Digest) -> Record | None:
-    """The latest record that answers this very key: same inputs, code, definition, environment. A verdict is not retried."""
-    found = [record for record in archive.with_key(key) if record.body.outcome in ("passed", "failed")]
-    for record in reversed(found):
+def _answered(archive: Archive, key: Digest, *, failed_too: bool) -> Record | None:
+    """The latest record that answers this very key: same inputs, code, definition, environment. A verdict is not retried.
+
+    `failed_too`: a computed verdict stays what it was; what an acting stage found of the world may be asked again.
+    """
+    outcomes = ("passed", "failed") if failed_too else ("passed",)
+    for record in reversed([record for record in archive.with_key(key) if record.body.outcome in outcomes]):
         if all(archive.artefacts.exists(Digest.parse(d)) for d in (record.body.output, *record.body.files.values())):
             return record
     return None
+
+
+def _value_of(river: River, stage: Stage, record: Record) -> Value:
+    return stage.makes.model_validate(parse_canonical(river.archive.artefacts.get_bytes(Digest.parse(record.body.output))))
 
 
 def _produced_before(archive: Archive, stage: Stage, produce_key: Digest) -> Draft | None:
@@ -299,7 +306,7 @@ def _produced_before(archive: Archive, stage: Stage, produce_key: Digest) -> Dra
 def _reuse(river: River, stage: Stage, earlier: Record, driver: Driver, tell: _Telling, clock: float) -> Advance:
     """Answer with an earlier record, and record that this was done; never a second verdict."""
     body: StageExecution = earlier.body
-    value = stage.makes.model_validate(parse_canonical(river.archive.artefacts.get_bytes(Digest.parse(body.output))))
+    value = _value_of(river, stage, earlier)
     reuse = StageReuse(system=body.system, stage=body.stage, run=driver.run_id, dagster_run=driver.dagster_run_id,
                        launcher=driver.launcher, at=rfc3339(river.now()), key=body.key, output=body.output,
                        original_index=earlier.index, original_statement=earlier.digest)
@@ -324,7 +331,7 @@ def _execution(river: River, rule: StageRule, outcome: str, driver: Driver, star
     artefacts = river.archive.artefacts
     artefacts.put_bytes(canonical_json(environment()))
     return StageExecution(
-        system=definition.system.system, stage=rule.name, outcome=outcome, run=driver.run_id,  # type: ignore[arg-type]
+        system=definition.system.system, stage=rule.name, outcome=outcome, run=driver.run_id,
         dagster_run=driver.dagster_run_id, attempt=driver.attempt, launcher=driver.launcher, started=rfc3339(started),
         finished=rfc3339(river.now()), key=key, produce_key=produce_key, computed=computed, output=output, files=dict(files),
         inputs=dict(inputs), references=dict(references), definition=definition.digest, definition_in_force=in_force,

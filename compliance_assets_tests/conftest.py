@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -50,17 +49,17 @@ def reviewed_world(founded_world: Path, tmp_path_factory: pytest.TempPathFactory
     return root
 
 
-@pytest.fixture()
-def project(founded_world: Path, tmp_path: Path) -> Iterator[Path]:
+@pytest.fixture
+def project(founded_world: Path, tmp_path: Path) -> Path:
     """A fresh copy of the founded project."""
     from compliance_assets_tests.project import copied
 
-    yield copied(founded_world, tmp_path / "world")
+    return copied(founded_world, tmp_path / "world")
 
 
-@pytest.fixture()
-def in_review(reviewed_world: Path, tmp_path: Path) -> Iterator[Path]:
+@pytest.fixture
+def in_review(reviewed_world: Path, tmp_path: Path) -> Path:
     """A fresh copy of the project whose release waits for people."""
     from compliance_assets_tests.project import copied
 
-    yield copied(reviewed_world, tmp_path / "world")
+    return copied(reviewed_world, tmp_path / "world")

@@ -54,7 +54,7 @@ def test_every_module_opens_with_a_sentence() -> None:
 
     for path in sorted(PACKAGE.rglob("*.py")):
         said = ast.get_docstring(ast.parse(path.read_text()))
-        assert said and said.split("\n")[0].strip().endswith((".", "?", ":", ",", "`")) or said and len(said) > 40, path
+        assert (said and said.split("\n")[0].strip().endswith((".", "?", ":", ",", "`"))) or (said and len(said) > 40), path
 
 
 def test_no_machine_path_or_registry_host_is_in_the_repository() -> None:

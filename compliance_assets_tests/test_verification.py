@@ -26,7 +26,7 @@ def two_stages(founded_world: Path, tmp_path_factory: pytest.TempPathFactory) ->
     return root
 
 
-@pytest.fixture()
+@pytest.fixture
 def world(two_stages: Path, tmp_path: Path) -> Path:
     shutil.copytree(two_stages, tmp_path / "w")
     return tmp_path / "w"

@@ -78,7 +78,7 @@ def main() -> None:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(encoding="utf-8", errors="replace")
     try:
-        sys.exit(cli.main(standalone_mode=False) or 0)
+        sys.exit(cli.main(prog_name="compliance", standalone_mode=False) or 0)
     except ComplianceError as error:
         refuse(error)
         sys.exit(error.exit_code)

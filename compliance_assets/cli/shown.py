@@ -85,12 +85,12 @@ def review(document: Mapping[str, Any]) -> None:
     for stage in document["stages"]:
         gates = ", ".join(f"{gate['gate']} {mark(gate['verdict'])}" for gate in stage["gates"])
         click.echo(f"  {stage['stage']:<24} {stage['output'][:12]}  ledger #{stage['ledger_index']}  {gates}")
-    measured = [(finding["sentence"], finding["n"] if "n" in finding else "", finding["bound"], finding["verdict"])
-                for stage in document["stages"] if stage["stage"] == "model_evaluation"
-                for gate in stage["gates"] for finding in gate["findings"] if "value" in finding and "bound" in finding]
+    evaluated = [gate for stage in document["stages"] if stage["stage"] == "model_evaluation" for gate in stage["gates"]]
+    measured = [_finding_row(finding) for gate in evaluated for finding in gate["findings"]
+                if "value" in finding and "bound" in finding]
     if measured:
-        heading("Evaluation against declared bounds (95 % intervals)")
-        table(measured, ("finding", "n", "bound", "verdict"))
+        heading("Evaluation against declared bounds")
+        table(measured, ("metric", "value", "95 % interval", "n", "bound", "verdict"))
     heading("What approval authorises")
     for step in document["authorises"]:
         click.echo(f"  • {step}")
@@ -105,3 +105,11 @@ def review(document: Mapping[str, Any]) -> None:
         click.echo(f"  {click.style('·', fg='yellow')} {person['person']}'s decision does not count: {person['why']}")
     for role in document["missing"]:
         click.echo(f"  … waiting for {role['people']} × {role['role']}")
+
+
+def _finding_row(finding: Mapping[str, Any]) -> tuple[str, ...]:
+    """One line of the table of findings; what was not measured stays empty."""
+    lower, upper = (f"{float(finding[end]):.4g}" if end in finding else "" for end in ("lower", "upper"))
+    return (finding["id"].partition(".")[2] if finding["id"].count(".") > 0 else finding["id"], f"{float(finding['value']):.4g}",
+            f"{lower} … {upper}" if lower else "none", str(finding["n"]) if "n" in finding else "",
+            f"{finding['comparator']} {finding['bound']}", finding["verdict"])

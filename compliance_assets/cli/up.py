@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
@@ -58,10 +59,14 @@ class Children:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+            # Dagster's code servers live in the group of whoever started them, and would wait for its heartbeat to lapse.
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGTERM)
 
 
 @click.command()
-@click.option("--port", type=click.IntRange(1024, 65535), default=3000, show_default=True, help="Where Dagster's pages answer, behind the guard.")
+@click.option("--port", type=click.IntRange(1024, 65535), default=3000, show_default=True,
+              help="Where Dagster's pages answer, behind the guard.")
 @click.option("--mlflow-port", type=click.IntRange(1024, 65535), default=5000, show_default=True, help="Where MLflow's pages answer.")
 @click.option("--mlflow/--no-mlflow", default=False, show_default=True, help="Start MLflow's pages too (they take about 1 GB).")
 @click.option("--serve/--no-serve", default=True, show_default=True, help="Supervise the environments' model servers too.")

@@ -83,7 +83,8 @@ def status(system: str | None, root: Path | None, as_json: bool) -> None:
         for stage in entry["stages"]:
             sign = {"passed": click.style("✓", fg="green"), "failed": click.style("✗", fg="red"),
                     "error": click.style("✗", fg="red"), "not run": click.style("·", dim=True)}[stage["state"]]
-            click.echo(f"  {sign} {stage['number']} {stage['title']:<26} {stage['state']:<8} {stage['digest'][:12]:<12} {stage['when'][:19]}")
+            click.echo(f"  {sign} {stage['number']} {stage['title']:<26} {stage['state']:<8} {stage['digest'][:12]:<12} "
+                       f"{stage['when'][:19]}")
             for sentence in stage["failures"]:
                 click.echo(click.style(f"        {sentence}", fg="red"))
         click.echo(f"  {click.style('waits for: ', bold=True)}{entry['waits_for']}")

@@ -107,6 +107,7 @@ def standing(decisions: Sequence[Record], subjects: Mapping[str, Digest], policy
                 deferred.pop(body.person, None)
                 latest[body.person if distinct else (body.person, body.role)] = record
     counted = tuple(latest.values())
+    missing: tuple[tuple[str, int], ...]
     if environment.approvals == "one_person":
         missing = () if counted else ((policy.requires[0].role, 1),)
     else:

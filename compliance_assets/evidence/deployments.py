@@ -158,7 +158,7 @@ def share_of(text: str) -> int | None:
         share = Decimal(text) * WHOLE
     except InvalidOperation:
         return None
-    return int(share) if 0 <= share <= WHOLE else None
+    return int(share) if share.is_finite() and 0 <= share <= WHOLE else None
 
 
 def desired_state(environment: str, records: Iterable[Recorded]) -> DesiredState:

@@ -60,9 +60,10 @@ def resolve(archive: Archive, text: str) -> tuple[Digest, ...]:
     if 6 <= len(text) <= 64:
         for entry in archive.ledger.by_kind("stage"):
             body = archive.authentic(entry).body
-            if body.output.startswith(text) or any(digest.startswith(text) for digest in body.files.values()):
-                found[body.output] = None
-            elif body.stage == "model_registration" and _release(archive, body.output).startswith(text):
+            names = [body.output, *body.files.values()]
+            if body.stage == "model_registration":
+                names.append(_release(archive, body.output))
+            if any(name.startswith(text) for name in names):
                 found[body.output] = None
     if not found:
         raise Misused(f"Nothing here is called {text}.", rule="trace", value=text,

@@ -36,7 +36,7 @@ def make_machine_keys(home: Home, now: datetime) -> tuple[MachineKey, ...]:
     for role in MACHINE_ROLES:
         key = SigningKey.generate()
         key.save(home.key_path(role))
-        made.append(MachineKey(role=role, key=key.public.text, valid_from=rfc3339(now)))  # type: ignore[arg-type]
+        made.append(MachineKey(role=role, key=key.public.text, valid_from=rfc3339(now)))
     return tuple(made)
 
 

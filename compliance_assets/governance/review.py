@@ -8,17 +8,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from compliance_assets.errors import OutOfTurn, Waiting
+from compliance_assets.errors import Waiting
 from compliance_assets.evidence.archive import Record
 from compliance_assets.evidence.decisions import Standing, release_subjects, standing
 from compliance_assets.evidence.dossier import Chain
+from compliance_assets.governance.charts.reading import is_narrow
 from compliance_assets.pipeline import River, require
-from compliance_assets.policy.gates import Finding, Verdict
+from compliance_assets.policy.gates import Verdict
 from compliance_assets.policy.river import RIVER, rule_named
 from compliance_assets.trust.canonical import Digest
-
-NARROW = 0.05
-"""A pass whose interval reaches beyond the bound, or whose value is within this share of it, is pointed out. Shown, never judged."""
 
 
 def open_review(river: River, system: str) -> tuple[Chain, dict[str, Digest], Standing]:
@@ -58,7 +56,8 @@ def review_document(river: River, system: str) -> dict[str, Any]:
         "stages": [_stage(chain.records[rule.makes]) for rule in RIVER if rule.makes in chain.records],
         "judgement": _judgement(chain, river, system, references),
         "replaces": references["production"] if "production" in references else "",
-        "heard": [{"person": r.body.person, "role": r.body.role, "at": r.body.issued, "rationale": r.body.rationale} for r in found.counted],
+        "heard": [{"person": r.body.person, "role": r.body.role, "at": r.body.issued, "rationale": r.body.rationale}
+                  for r in found.counted],
         "missing": [{"role": role, "people": people} for role, people in found.missing],
         "not_counted": [{"person": person, "why": why} for person, why in found.refused],
         "rejected": [{"person": r.body.person, "rationale": r.body.rationale} for r in found.rejected],
@@ -87,7 +86,7 @@ def _judgement(chain: Chain, river: River, system: str, references: dict[str, st
     said: list[str] = []
     for record in chain.records.values():
         for report in record.body.reports:
-            said += [f"{finding.sentence()}: passes, but narrowly." for finding in report.findings if _narrow(finding)]
+            said += [f"{finding.sentence()}: passes, but narrowly." for finding in report.findings if is_narrow(finding)]
             said += [f"{finding.id} is not applicable: {finding.note}." for finding in report.findings
                      if finding.verdict is Verdict.NOT_APPLICABLE]
     failed = [r for r in river.archive.made_by(system, "integration_testing")
@@ -105,18 +104,6 @@ def _judgement(chain: Chain, river: River, system: str, references: dict[str, st
     return said
 
 
-def _narrow(finding: Finding) -> bool:
-    if finding.verdict is not Verdict.PASS or finding.comparator not in (">=", "<=") or finding.value is None:
-        return False
-    try:
-        value, bound = float(finding.value), float(finding.bound)
-        ends = [float(end) for end in (finding.lower, finding.upper) if end is not None]
-    except ValueError:
-        return False
-    beyond = any(end < bound if finding.comparator == ">=" else end > bound for end in ends)
-    return beyond or (bound != 0 and abs(value - bound) < NARROW * abs(bound))
-
-
 def _step(step: dict[str, Any]) -> str:
     if "shadow" in step:
         return f"shadow: {step['shadow']['requests']} requests mirrored, no effect on anybody"
@@ -128,11 +115,3 @@ def _step(step: dict[str, Any]) -> str:
 def _abort(rule: dict[str, Any]) -> str:
     over = f" over {rule['over']}" if rule["over"] else ""
     return f"{rule['metric']}{over} {'above ' + rule['above'] if rule['above'] is not None else 'below ' + rule['below']}"
-
-
-def release_in_review(river: River, system: str) -> str:
-    """The release that waits for people, or a refusal that says what it waits for instead."""
-    try:
-        return str(review_document(river, system)["release"])
-    except OutOfTurn as error:
-        raise Waiting(f"Nothing of {system} waits for a review: {error.message}", rule="review", value=system, remedy=error.remedy) from error

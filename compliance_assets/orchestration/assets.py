@@ -68,8 +68,8 @@ def _asset(definition: Definition, rule: StageRule, between: DigestsOnly) -> dg.
     @dg.asset(
         key=key, group_name=system, ins={name: dg.AssetIn(key=dg.AssetKey([system, name])) for name in rule.needs},
         io_manager_def=between, code_version=definition.digest, description=_description(definition, rule),
-        check_specs=[dg.AssetCheckSpec(gate.name, asset=key, blocking=True, description=f"{gate.asks} Supports {', '.join(gate.articles)}.",
-                                       metadata={"version": gate.version}) for gate in rule.gates],
+        check_specs=[dg.AssetCheckSpec(gate.name, asset=key, blocking=True, metadata={"version": gate.version},
+                                       description=f"{gate.asks} Supports {', '.join(gate.articles)}.") for gate in rule.gates],
         kinds=set(KINDS[rule.makes]), owners=_owners(definition, rule), tags=_tags(rule), metadata=_metadata(definition, rule),
     )
     def stage(context: dg.AssetExecutionContext, **inputs: str) -> Iterator[dg.Output[str] | dg.AssetCheckResult]:
@@ -77,7 +77,7 @@ def _asset(definition: Definition, rule: StageRule, between: DigestsOnly) -> dg.
             river, driver = opened(root, context), driver_of(context)
             tag_run(context, river, system, driver)
             outcome = advance(river, system, rule.name, {name: Digest.parse(digest) for name, digest in inputs.items()}, driver)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  # the door: `refuse` says it to Dagster, or raises it again
             refuse(context, error)
         if outcome:
             yield output(river, system, outcome)
@@ -93,7 +93,8 @@ def _failed(outcome: Advance) -> dg.Failure:
     failed = [report.gate for report in outcome.reports if not report]
     return dg.Failure(
         description=f"{outcome.stage.name} is not passed, so nothing is published. {said}", allow_retries=False,
-        metadata={"rule": dg.MetadataValue.text(f"gate {failed[0] if failed else 'none was judged'}"), "value": dg.MetadataValue.text(said),
+        metadata={"rule": dg.MetadataValue.text(f"gate {failed[0] if failed else 'none was judged'}"),
+                  "value": dg.MetadataValue.text(said),
                   "remedy": dg.MetadataValue.text("Mend the data or retrain, or amend the declaration and have it approved."),
                   "evidence": dg.MetadataValue.text(f"ledger entry {outcome.record_index}, statement {outcome.record_digest}"),
                   "evaluated_digest": dg.MetadataValue.text(str(outcome.digest))})
@@ -104,8 +105,8 @@ def _description(definition: Definition, rule: StageRule) -> str:
     return (f"**{rule.number}. {rule.title}** of {definition.system.title}: makes `{rule.makes}`"
             f"{' from ' + ', '.join(f'`{name}`' for name in rule.needs) if rule.needs else ''}.\n\n"
             f"It refuses when {rule.refuses}.\n\n{gates}\n\n"
-            f"Supports {', '.join(rule.articles)} of Regulation (EU) 2024/1689. Materialised is not the same as lawful: the verdicts "
-            "stand in the ledger, and `compliance verify` recomputes them.")
+            f"Supports {', '.join(rule.articles)} of Regulation (EU) 2024/1689. Materialised is not the same as lawful: the "
+            "verdicts stand in the ledger, and `compliance verify` recomputes them.")
 
 
 def _owners(definition: Definition, rule: StageRule) -> list[str]:
@@ -117,12 +118,13 @@ def _owners(definition: Definition, rule: StageRule) -> list[str]:
 
 def _tags(rule: StageRule) -> dict[str, str]:
     """`Annex IV(2)(d)` becomes `ai-act/Annex-IV.2.d`: searchable in Dagster's pages."""
-    return {"stage": rule.name, **{"ai-act/" + re.sub(r"[()]+", ".", article).replace(". ", "-").replace(" ", "-").strip(".").replace("..", "."): ""
-                                   for article in rule.articles}}
+    flat = (re.sub(r"[()]+", ".", article).replace(". ", "-").replace(" ", "-").strip(".") for article in rule.articles)
+    return {"stage": rule.name, **{f"ai-act/{name}": "" for name in flat}}
 
 
 def _metadata(definition: Definition, rule: StageRule) -> dict[str, object]:
-    found: dict[str, object] = {"definition": str(definition.digest), "declaration": dg.MetadataValue.path(str(definition.folder / "system.yaml"))}
+    found: dict[str, object] = {"definition": str(definition.digest),
+                                "declaration": dg.MetadataValue.path(str(definition.folder / "system.yaml"))}
     spec = find_spec(f"compliance_assets.stages.{MODULES[rule.name]}")
     sources = [(spec.origin, rule.title)] if spec is not None and spec.origin else []
     sources.append((str(definition.folder / "system.yaml"), "declaration"))

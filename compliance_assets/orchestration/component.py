@@ -18,6 +18,14 @@ from compliance_assets.errors import Misused
 from compliance_assets.policy.definition import DECLARATION
 
 
+class NamedAfterItsSystem(dg.Scaffolder):
+    """`dg scaffold defs compliance_assets.orchestration.ComplianceSystem NAME` names systems/NAME/system.yaml."""
+
+    def scaffold(self, request: dg.ScaffoldRequest) -> None:
+        dg.scaffold_component(request, {"declaration": f"systems/{request.target_path.name}/{DECLARATION}"})
+
+
+@dg.scaffold_with(NamedAfterItsSystem)
 class ComplianceSystem(dg.Component, dg.Model, dg.Resolvable):
     """An AI system as declared in its system.yaml: eight gated assets, three jobs, a schedule and sensors."""
 
@@ -30,5 +38,5 @@ class ComplianceSystem(dg.Component, dg.Model, dg.Resolvable):
         path = Path(context.project_root) / self.declaration
         if path.name != DECLARATION or not path.is_file():
             raise Misused(f"{self.declaration} is not a declaration below {context.project_root}.", rule="declaration",
-                          value=self.declaration, remedy="Give declaration: systems/<name>/system.yaml, relative to the project's root.")
+                          value=self.declaration, remedy="Give declaration: systems/<name>/system.yaml, from the project's root.")
         return system_definitions(path.parent)

@@ -47,10 +47,10 @@ def interval_plot(title: str, findings: Sequence[Finding]) -> str | None:
         drawn.append(f'<line x1="{x(bound)}" x2="{x(bound)}" y1="{y - 9}" y2="{y + 9}" stroke="#1d2733" stroke-width="2"/>')
         drawn.append(f'<circle cx="{x(value)}" cy="{y}" r="5" fill="{colour}"/>' if finding else
                      f'<rect x="{x(value) - 5}" y="{y - 5}" width="10" height="10" fill="{colour}"/>')
-        drawn.append(f'<text x="{_LABEL + _PLOT + 25}" y="{y + 4}">{value:.4g} {escape(finding.comparator)} {escape(finding.bound)} '
-                     f'{finding.verdict.value}</text>')
+        drawn.append(f'<text x="{_LABEL + _PLOT + 25}" y="{y + 4}">{value:.4g} {escape(finding.comparator)} '
+                     f'{escape(finding.bound)} {finding.verdict.value}</text>')
     width, height = _LABEL + _PLOT + 260, 50 + len(rows) * _ROW
     svg = (f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" font-family="sans-serif" font-size="12" '
-           f'fill="#1d2733"><rect width="100%" height="100%" fill="#ffffff"/><text x="10" y="18" font-weight="bold">{escape(title)} '
-           f'(dot: passed, square: not; line: 95 % interval; tick: bound)</text>{"".join(drawn)}</svg>')
+           f'fill="#1d2733"><rect width="100%" height="100%" fill="#ffffff"/><text x="10" y="18" font-weight="bold">'
+           f'{escape(title)} (dot: passed, square: not; line: 95 % interval; tick: bound)</text>{"".join(drawn)}</svg>')
     return f"![{escape(title)}](data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()})"

@@ -44,7 +44,7 @@ def jobs_of(definition: Definition) -> SystemJobs:
                                    tags={TAG_SYSTEM: system, TAG_DEFINITION: str(definition.digest)})
 
     return SystemJobs(
-        to_review=job("to_review", 1, approval, "Everything up to the review. Ends *waiting for* the people that the declaration names."),
+        to_review=job("to_review", 1, approval, "Everything up to the review; ends *waiting for* the people whom it needs."),
         deploy=job("deploy", approval, len(RIVER), "Counts people's signed decisions, then deploys: shadow, canary, full."),
         release=job("release", 1, len(RIVER), "All eight stages; ends at the approval while people are still to be heard."))
 

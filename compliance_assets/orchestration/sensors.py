@@ -54,7 +54,7 @@ def sensors_of(definition: Definition, jobs: SystemJobs) -> list[dg.SensorDefini
     if definition.system.retraining.on_new_data and _raw_files(definition):
         @dg.sensor(name=f"{system}_new_data", job=jobs.to_review, minimum_interval_seconds=30,
                    default_status=dg.DefaultSensorStatus.RUNNING,
-                   description="Runs when the raw files changed. Bytes that nobody declared fail the gate `source`, and that is recorded.")
+                   description="Runs when the raw files changed. Bytes that nobody declared fail the gate `source`, on record.")
         def new_data(context: dg.SensorEvaluationContext) -> Tick:
             return _after_new_bytes(context, definition)
 

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from compliance_assets.errors import ServingError
 
 
-class Unanswered(ServingError):  # noqa: N818  # a refusal, named like all of errors.py
+class Unanswered(ServingError):  # a refusal, named like all of errors.py
     """Nobody answered: no connection, a connection cut off, or no answer in time."""
 
 

@@ -152,7 +152,7 @@ def now_text() -> str:
 
 
 def read_log(folder: Path, *, since: str = "", model: str | None = None, role: str | None = None) -> Iterator[Decision]:
-    """Decisions under `folder` (all servers below it; or one file of decisions), file by file, each file in the order it was written.
+    """Decisions under `folder` (of all servers below it, or one file), file by file, each in the order it was written.
 
     `since` is an RFC 3339 moment as the log writes it; `model` a digest; `role` "answering" or "shadow". A last line
     without its end is what a crash leaves and is passed over; anything else that does not read is `UntrustedEvidence`.

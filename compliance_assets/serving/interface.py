@@ -27,7 +27,7 @@ MOST_ERRORS = 20
 _WORD = Annotated[str, StringConstraints(min_length=1, max_length=100)]
 
 
-class Problem(Exception):  # noqa: N818  # RFC 9457 calls it so
+class Problem(Exception):  # RFC 9457 calls it so
     """A request that is refused; becomes an `application/problem+json` body (RFC 9457)."""
 
     def __init__(self, status: int, title: str, detail: str, errors: Sequence[Mapping[str, Any]] = ()) -> None:

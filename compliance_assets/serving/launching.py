@@ -36,23 +36,25 @@ def running_server(spec: ServerSpec, scratch: Path, *, command: Sequence[str] = 
     child = processes.start((*command, "--spec", str(spec.write(scratch / f"{spec.server}.json")), "--parent", str(os.getpid())),
                             output=output, environment={"OMP_NUM_THREADS": "1"})
     try:
-        with Client(f"http://127.0.0.1:{spec.port}") as client:
-            until = time.monotonic() + seconds
-            while not _is_up(client):
-                if child.poll() is not None:
-                    raise _refused(child.returncode, processes.last_line(output))
-                if time.monotonic() > until:
-                    raise ServingError(f"The model server was not ready within {seconds:g} s.", rule="server starts",
-                                       value=spec.model, remedy="Run it again when the machine is less busy.")
-                time.sleep(0.1)
+        address = f"http://127.0.0.1:{spec.port}"
+        until = time.monotonic() + seconds
+        while not _is_up(address):
+            if child.poll() is not None:
+                raise _refused(child.returncode, processes.last_line(output))
+            if time.monotonic() > until:
+                raise ServingError(f"The model server was not ready within {seconds:g} s.", rule="server starts",
+                                   value=spec.model, remedy="Run it again when the machine is less busy.")
+            time.sleep(0.1)
+        with Client(address) as client:
             yield client
     finally:
         processes.stop(child)
 
 
-def _is_up(client: Client) -> bool:
+def _is_up(address: str) -> bool:
     try:
-        return client.get("/v2/health/live").status == 200
+        with Client(address, seconds=1.0) as client:
+            return client.get("/v2/health/live").status == 200
     except Unanswered:
         return False
 

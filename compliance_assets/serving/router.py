@@ -160,8 +160,8 @@ class Router:
         `stand_in`: the slots that may answer for the other one when it fails.
         """
         if blue < 0 or green < 0 or blue + green > WHOLE:
-            raise ServingError(f"Weights {blue} and {green} are more than {WHOLE} together.", rule="weights", value=f"{blue}, {green}",
-                               remedy="Give shares of everything.")
+            raise ServingError(f"Weights {blue} and {green} are more than {WHOLE} together.", rule="weights",
+                               value=f"{blue}, {green}", remedy="Give shares of everything.")
         weights = dict.fromkeys(ROUTES, 0)
         weights["blue_then_green" if "green" in stand_in else "blue_alone"] = blue
         weights["green_then_blue" if "blue" in stand_in else "green_alone"] = green
@@ -249,7 +249,8 @@ def _bootstrap(ports: Ports, log: Path) -> dict[str, Any]:
             "flags": "%RESPONSE_FLAGS%"}
     manager = {
         "@type": _HCM, "stat_prefix": "callers", "preserve_external_request_id": True, "always_set_request_id_in_response": True,
-        "access_log": [{"name": "file", "typed_config": {"@type": _FILE_LOG, "path": str(log), "log_format": {"json_format": line}}}],
+        "access_log": [{"name": "file", "typed_config": {"@type": _FILE_LOG, "path": str(log),
+                                                         "log_format": {"json_format": line}}}],
         "route_config": {"virtual_hosts": [{"name": "all", "domains": ["*"], "routes": [
             {"match": {"path": "/predict"}, "route": mirrored},
             {"match": {"prefix": "/v2/models/"}, "route": mirrored},

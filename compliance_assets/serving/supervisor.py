@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from compliance_assets.policy.organisation import Organisation
 
 POLL_SECONDS = 0.5
+REASSERT_SECONDS = 3.0
 LONGEST_BACKOFF_SECONDS = 30.0
 HEALTHY_AFTER_SECONDS = 60.0
 STARTING_SECONDS = 120.0
@@ -79,6 +80,7 @@ class Supervisor:
     _status: dict[str, Any] = field(default_factory=dict)
     _written: float = 0.0
     _router_not_before: float = 0.0
+    _routed_at: float = 0.0
 
     def __post_init__(self) -> None:
         self.folder = environment_folder(self.home, self.environment)
@@ -258,15 +260,17 @@ class Supervisor:
         stand_in = tuple(slot.name for slot in (state.production, state.standby) if slot is not None and self._ready(slot))
         shadow = state.mirrored_to if candidate else None
         routed = (weights["blue"], weights["green"], stand_in, shadow)
-        if routed != self._routed:
+        # Said again every few seconds: whoever else can reach the admin port must not be believed for longer.
+        if routed != self._routed or time.monotonic() - self._routed_at > REASSERT_SECONDS:
             try:
                 self.router.set_weights(weights["blue"], weights["green"], stand_in=stand_in)
                 self.router.set_shadow(shadow)
             except ServingError as error:
                 self._problem = str(error)
                 return False
-            self._routed = routed
-            self._note("routed", blue=weights["blue"], green=weights["green"], stand_in=list(stand_in), shadow=shadow)
+            if routed != self._routed:
+                self._note("routed", blue=weights["blue"], green=weights["green"], stand_in=list(stand_in), shadow=shadow)
+            self._routed, self._routed_at = routed, time.monotonic()
         wanted = [slot for slot in (state.production, state.candidate) if slot is not None]
         if self._applied != state.index and all(self._ready(slot) for slot in wanted):
             self._applied = state.index

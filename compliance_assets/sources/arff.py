@@ -18,8 +18,8 @@ from compliance_assets.sources.snapshot import require_distinct
 if TYPE_CHECKING:
     import polars as pl
 
-_ATTRIBUTE = re.compile(r"""@attribute\s+(?:'(?P<single>(?:[^'\\]|\\.)*)'|"(?P<double>(?:[^"\\]|\\.)*)"|(?P<bare>\S+))\s+(?P<type>.+)""",
-                        re.IGNORECASE)
+_NAME = r"""(?:'(?P<single>(?:[^'\\]|\\.)*)'|"(?P<double>(?:[^"\\]|\\.)*)"|(?P<bare>\S+))"""
+_ATTRIBUTE = re.compile(rf"@attribute\s+{_NAME}\s+(?P<type>.+)", re.IGNORECASE)
 _NUMBERS = ("numeric", "real", "integer")
 
 

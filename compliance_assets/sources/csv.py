@@ -71,7 +71,7 @@ def _parse(content: bytes, file: CsvFile, source: CsvSource) -> pl.DataFrame:
         header = next(rows, None)
         columns = tuple(name.strip() for name in header[1]) if header is not None else ()
     require_distinct(columns, file.path)
-    schema = {column: pl.String for column in columns}
+    schema = dict.fromkeys(columns, pl.String)
     nulls = frozenset(source.null_values)
     parts: list[pl.DataFrame] = []
     while chunk := list(islice(rows, _ROWS_AT_ONCE)):

@@ -36,16 +36,30 @@ def validate(frame: pl.DataFrame, suite: bytes) -> dict[str, Any]:
         warnings.simplefilter("ignore", DeprecationWarning)
         import great_expectations as gx
         from great_expectations.core import ExpectationSuite
-        from great_expectations.data_context.types.base import ProgressBarsConfig
+        from great_expectations.data_context.types.base import (
+            DataContextConfig,
+            InMemoryStoreBackendDefaults,
+            ProgressBarsConfig,
+        )
         from great_expectations.exceptions import GreatExpectationsError
 
-    context = gx.get_context(mode="ephemeral")
-    context.variables.progress_bars = ProgressBarsConfig(globally=False, metric_calculations=False)
+    context = gx.get_context(mode="ephemeral", project_config=DataContextConfig(
+        store_backend_defaults=InMemoryStoreBackendDefaults(init_temp_docs_sites=False), analytics_enabled=False,
+        progress_bars=ProgressBarsConfig(globally=False, metric_calculations=False)))
     try:
         expectations = ExpectationSuite(**body)
     except (GreatExpectationsError, ValueError, TypeError, KeyError) as error:
         raise StageError(f"Great Expectations cannot read the contract: {str(error).splitlines()[0]}", rule="contract suite",
                          value=str(body["name"]), remedy="Write it with Great Expectations 1.x (suite.to_json_dict()).") from error
+    # An expectation that the library does not know, or whose arguments are wrong, is logged by it and left out: a contract
+    # with a typing error would hold for any data. Here it is a refusal.
+    understood = [expectation.expectation_type for expectation in expectations.expectations]
+    left_out = [item["type"] for item in body["expectations"] if item["type"] not in understood]
+    if len(understood) != len(body["expectations"]):
+        raise StageError(
+            f"Great Expectations understands {len(understood)} of the contract's {len(body['expectations'])} expectations"
+            f"{'; not ' + ', '.join(left_out) if left_out else ''}.", rule="contract suite", value=", ".join(left_out),
+            remedy="Correct the name or the arguments; write the suite with Great Expectations 1.x (suite.to_json_dict()).")
     asset = context.data_sources.add_pandas("prepared").add_dataframe_asset("dataset")
     batch = asset.add_batch_definition_whole_dataframe("all").get_batch({"dataframe": _pandas(frame)})
     outcome = batch.validate(expectations, result_format={"result_format": "BASIC", "exclude_unexpected_values": True})

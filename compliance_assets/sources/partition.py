@@ -60,10 +60,11 @@ def derived(frame: pl.DataFrame, attribute: str, declared: Groups | Bands) -> pl
                              remedy="Give the column a numeric type in the contract.")
         value = pl.col(source)
         missing = value.is_null() | value.is_nan() if column.dtype.is_float() else value.is_null()
-        named = pl.when(missing).then(pl.lit(UNKNOWN))
-        for cut, name in zip(declared.cuts, declared.groups, strict=False):
-            named = named.when(value < cut).then(pl.lit(name))
-        return frame.select(named.otherwise(pl.lit(declared.groups[-1])).alias(group_column(attribute))).to_series()
+        named: pl.Expr = pl.lit(declared.groups[-1])
+        for cut, name in zip(reversed(declared.cuts), reversed(declared.groups[:-1]), strict=True):
+            named = pl.when(value < cut).then(pl.lit(name)).otherwise(named)
+        banded = pl.when(missing).then(pl.lit(UNKNOWN)).otherwise(named)
+        return frame.select(banded.alias(group_column(attribute))).to_series()
     text = column.cast(pl.String)
     known = text.is_in(list(group_names(declared)))
     return (pl.select(pl.when(text.is_null()).then(pl.lit(UNKNOWN)).when(known).then(text).otherwise(pl.lit(UNDECLARED)))

@@ -107,8 +107,8 @@ def representativeness(frame: pl.DataFrame, data: Data) -> Iterator[Finding]:
     for attribute, shares in sorted(reference.shares.items()):
         counted = counts(frame[group_column(attribute)])
         for group, share in sorted(shares.items()):
-            # A declared group that nobody belongs to has a share of zero: that is a count, not a default.
-            found = (counted[group] if group in counted else 0) / frame.height
+            # Counted, not looked up: a declared group that nobody belongs to has no rows.
+            found = sum(rows for name, rows in counted.items() if name == group) / frame.height
             low, high = share - reference.tolerance, share + reference.tolerance
             yield fact(f"representativeness.{attribute}.{group}", abs(found - share) <= reference.tolerance, value=number(found),
                        bound=f"[{low:g}, {high:g}]", n=frame.height, comparator="in", because=reference.because)
@@ -123,7 +123,7 @@ def cell_sizes(frame: pl.DataFrame, data: Data) -> Iterator[Finding]:
         stray = counts(groups)
         outside = sum(rows for group, rows in stray.items() if group not in (*expected[attribute], UNKNOWN))
         yield fact(f"cell_sizes.{attribute}.{UNDECLARED}", outside == 0, value=outside, bound=0, n=frame.height,
-                   note=f"{stray[UNKNOWN] if UNKNOWN in stray else 0} rows are {UNKNOWN}")
+                   note=f"{sum(rows for group, rows in stray.items() if group == UNKNOWN)} rows are {UNKNOWN}")
     for over in (*data.protected, *data.intersections):
         measured = quality.smallest_cell(over, attributes, y=labels, expected_groups=expected)
         declared = {group for group in measured.groups if UNKNOWN not in group.name.split("*")

@@ -93,7 +93,7 @@ def prohibited(system: System) -> Iterator[Finding]:
         column = system.data.column_of(attribute)
         carriers = [feature.name for feature in system.features.registry if column in feature.from_]
         yield fact(f"prohibited.{attribute}", not carriers or attribute in used, value=len(carriers),
-                   because=used[attribute] if attribute in used else "",
+                   because="".join(reason for name, reason in used.items() if name == attribute),
                    note=f"computed from {column}: {', '.join(carriers) or 'no feature'}")
 
 
@@ -110,7 +110,9 @@ def proxies(train: pl.DataFrame, groups: pl.DataFrame, features: Features) -> It
             low = strength <= features.proxy_review_above
             yield Finding(
                 f"proxies.{feature.name}.{attribute}", Verdict.PASS if low or reviewed else Verdict.FAIL, value=number(strength),
-                comparator="<=" if low or not reviewed else "", bound=f"{features.proxy_review_above:g}" if low or not reviewed else "",
+                # A reviewed proxy may stand above the level: it is not held against it.
+                comparator="" if reviewed and not low else "<=",
+                bound="" if reviewed and not low else f"{features.proxy_review_above:g}",
                 n=train.height, because=features.proxy_because,
                 note="" if low else (feature.proxy.note if reviewed and feature.proxy else "not assessed"),
                 method=", ".join(f"{name} {value}" for name, value in found.items()),
@@ -119,6 +121,8 @@ def proxies(train: pl.DataFrame, groups: pl.DataFrame, features: Features) -> It
 
 def parity(work: Work, dataset: Dataset, stored: Mapping[str, pl.DataFrame]) -> Iterator[Finding]:
     """Single rows, computed as a server computes them, against the stored features of the same rows: equal to the bit."""
+    import polars as pl
+
     from compliance_assets.stages.s1_data_preparation import read_part
 
     schema_now = serving_schema(work.definition)
@@ -134,8 +138,8 @@ def parity(work: Work, dataset: Dataset, stored: Mapping[str, pl.DataFrame]) -> 
             row = raw.select(columns).row(place, named=True)
             try:
                 single = serving_features(work.definition, [row], schema=schema_now)
-                expected = features[place].cast(dict(single.schema))  # type: ignore[arg-type]  # a polars schema is a mapping
-            except (StageError, *_polars_errors()) as error:
+                expected = features[place].cast(dict(single.schema))
+            except (StageError, pl.exceptions.PolarsError) as error:
                 different, note = different + 1, note or str(error).splitlines()[0][:200]
                 continue
             if not single.equals(expected, null_equal=True):
@@ -154,7 +158,8 @@ def summary(values: pl.Series, feature: Feature) -> dict[str, Any]:
         counted = {str(name): int(rows) for name, rows in sorted(there.cast(_text()).value_counts().iter_rows())}
         outside = sum(rows for name, rows in counted.items() if name not in feature.categories)
         # A value outside the registry may be personal (a name in the wrong column): counted, never written down.
-        return result | {"outside": outside, "categories": {name: rows for name, rows in counted.items() if name in feature.categories}}
+        return result | {"outside": outside,
+                         "categories": {name: rows for name, rows in counted.items() if name in feature.categories}}
     if feature.range is None or not there.dtype.is_numeric():
         return result | ({} if feature.dtype == "bool" and there.dtype == _truth() else {"outside": len(there)})
     low, high = feature.range
@@ -195,7 +200,7 @@ def cramers_v(first: NDArray[np.int64], second: NDArray[np.int64]) -> float:
 
 
 def correlation_ratio(values: NDArray[np.float64], group: NDArray[np.int64]) -> float:
-    """Square root of the share of the variance of `values` (n,) that lies between groups; rows without a finite value are left out."""
+    """Square root of the share of the variance of `values` (n,) that lies between groups; only finite values count."""
     usable = np.isfinite(values)
     values, group = values[usable], group[usable]
     if len(values) == 0 or np.ptp(values) == 0:
@@ -236,12 +241,6 @@ def _documented(feature: Feature) -> str:
 
 def _shown(value: float) -> str:
     return f"{value:.{_DIGITS}f}"
-
-
-def _polars_errors() -> tuple[type[Exception], ...]:
-    import polars as pl
-
-    return (pl.exceptions.PolarsError,)
 
 
 def _text() -> pl.DataType:

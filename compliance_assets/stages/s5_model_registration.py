@@ -159,4 +159,14 @@ def publish(work: Work, draft: Draft, reports: tuple[GateReport, ...], **_: obje
             "lifecycle": registry.lifecycle(staged.registry_name, staged.registry_version)}
 
 
-STAGE = Stage(RULE, StagedModel, produce, judge, publish)
+def holds(work: Work, staged: StagedModel) -> bool:
+    """Whether the registry still lists the staged version, beyond experimental, with all its fields and these very bytes."""
+    registry = Registry(work.home)
+    if registry.version_of(staged.registry_name, staged.candidate) != staged.registry_version:
+        return False
+    name, version = staged.registry_name, staged.registry_version
+    return (registry.lifecycle(name, version) in ("staging", "production", "archived") and not registry.missing_metadata(name, version)
+            and sha256_bytes(registry.model_bytes(name, version)) == staged.model)
+
+
+STAGE = Stage(RULE, StagedModel, produce, judge, publish, holds)

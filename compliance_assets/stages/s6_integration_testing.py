@@ -99,8 +99,8 @@ def produce(work: Work, *, staged_model: StagedModel, features: FeatureSet) -> D
     items += suites.logged(asked, [decision for path in written for decision in read_log(path)], spec)
     p95 = decimal_string(round(suites.percentile(timed, 0.95), 3)) if timed and not failed else ""
     return Draft(
-        IntegrationReport(system=staged_model.system, staged=staged_model.digest, model=staged_model.model, features=features.digest,
-                          snapshot=snapshot, suite=SUITE_VERSION, items=tuple(items), latency_p95_ms=p95,
+        IntegrationReport(system=staged_model.system, staged=staged_model.digest, model=staged_model.model,
+                          features=features.digest, snapshot=snapshot, suite=SUITE_VERSION, items=tuple(items), latency_p95_ms=p95,
                           latency_requests=len(timed)),
         {"seconds": f"{time.monotonic() - started:.3f}", "answers": len(asked.rows), "tests": len(items),
          "latency_p50_ms": decimal_string(round(suites.percentile(timed, 0.5), 3)) if timed else "",
@@ -143,8 +143,8 @@ def judge(work: Work, draft: Draft, *, staged_model: StagedModel, features: Feat
     for gate in RULE.gates:
         findings = [_finding(item) for item in report.of(gate.name)]
         if gate.name == "identity":
-            findings.append(fact("identity.it_is_the_staged_model", (report.staged, report.model, report.features)
-                                 == (staged_model.digest, staged_model.model, features.digest), value=report.model, bound=staged_model.model))
+            same = (report.staged, report.model, report.features) == (staged_model.digest, staged_model.model, features.digest)
+            findings.append(fact("identity.it_is_the_staged_model", same, value=report.model, bound=staged_model.model))
         elif gate.name == "latency":
             findings.append(_latency(report, declared.latency_p95_ms, declared.latency_because))
         yield conclude(gate.name, gate.version, findings)
@@ -156,7 +156,8 @@ def _finding(item: Item) -> Finding:
 
 def _latency(report: IntegrationReport, bound: float, because: str) -> Finding:
     said: dict[str, Any] = {"comparator": "<=", "bound": decimal_string(bound), "because": because, "n": report.latency_requests,
-                            "judged_on": "point", "method": "nearest-rank 95th percentile of single-row requests, one after another"}
+                            "judged_on": "point",
+                            "method": "nearest-rank 95th percentile of single-row requests, one after another"}
     if not report.latency_p95_ms or report.latency_requests < suites.LATENCY_REQUESTS:
         return Finding("latency.p95_ms", Verdict.ERROR, note="not every timed request was answered", **said)
     holds = float(report.latency_p95_ms) <= bound

@@ -60,7 +60,8 @@ def identity(client: Client, spec: ServerSpec, registry_digest: str, stored_dige
     ready = client.get("/v2/health/ready")
     yield _item("identity", "the server is ready with the staged bytes", _get(ready, "model"), spec.model)
     version = client.get("/version")
-    for part, expected in (("system", spec.system), ("release", spec.release), ("model", spec.model), ("definition", spec.definition)):
+    for part, expected in (("system", spec.system), ("release", spec.release), ("model", spec.model),
+                           ("definition", spec.definition)):
         yield _item("identity", f"the version names the {part}", _get(version, part), expected)
 
 
@@ -74,7 +75,8 @@ def contract(client: Client, spec: ServerSpec, columns: Sequence[ColumnContract]
     except (KeyError, TypeError):
         properties = {}
     by_name = {column.name: column for column in columns}
-    yield _item("contract", "OpenAPI describes exactly the needed columns", ", ".join(sorted(properties)), ", ".join(sorted(needed)))
+    yield _item("contract", "OpenAPI describes exactly the needed columns", ", ".join(sorted(properties)),
+                ", ".join(sorted(needed)))
     for name in needed:
         yield _item("contract", f"OpenAPI bounds {name}", "yes" if _is_bounded(properties.get(name)) else "no", "yes")
     answer = client.post_json("/predict", {"rows": [row]})
@@ -103,7 +105,8 @@ def _answer_format(answer: Mapping[str, Any]) -> Iterator[Item]:
     keys = sorted(answer)
     yield _item("contract", "an answer has exactly its fields", ", ".join(keys), "decisions, inference_ids, scores, version")
     score = answer["scores"][0]
-    yield _item("contract", "a score is a probability", "yes" if isinstance(score, float) and 0 <= score <= 1 else repr(score), "yes")
+    sound = isinstance(score, float) and 0 <= score <= 1
+    yield _item("contract", "a score is a probability", "yes" if sound else repr(score), "yes")
     yield _item("contract", "a decision is one of two words", str(answer["decisions"][0] in ("favourable", "unfavourable")), "True")
 
 
@@ -141,7 +144,8 @@ def _outside(columns: Mapping[str, ColumnContract], needed: Sequence[str], row: 
             step = 1 if column.type == "int64" else 0.5
             for word, edge, sign in (("below", column.minimum, -1), ("above", column.maximum, 1)):
                 if edge is not None:
-                    yield f"{name} {word} its range", body({**row, name: (int(edge) if column.type == "int64" else edge) + sign * step})
+                    beyond = (int(edge) if column.type == "int64" else edge) + sign * step
+                    yield f"{name} {word} its range", body({**row, name: beyond})
     good = json.dumps(row)
     yield "a column too many", body({**row, "a_column_too_many": 1})
     yield "a key twice", f'{{"rows": [{good}], "rows": [{good}]}}'.encode()
@@ -158,7 +162,8 @@ def _outside(columns: Mapping[str, ColumnContract], needed: Sequence[str], row: 
 
 def _edges(column: ColumnContract) -> Iterator[tuple[str, Any]]:
     if column.categories is None and column.numeric:
-        for word, edge, strict in (("lowest", column.minimum, column.strict_minimum), ("highest", column.maximum, column.strict_maximum)):
+        for word, edge, strict in (("lowest", column.minimum, column.strict_minimum),
+                                   ("highest", column.maximum, column.strict_maximum)):
             if edge is not None and not strict:
                 yield word, int(edge) if column.type == "int64" else edge
 
@@ -179,7 +184,8 @@ def parity(client: Client, rows: Sequence[Row], scores: Sequence[float], asked: 
     for answer in alone:
         asked.note(answer)
     same = sum(repr(answer["scores"][0]) == repr(score) for answer, score in zip(alone, scores, strict=False))
-    yield _item("parity", "a row alone and in a batch gets the same score", f"{same} of {len(alone)}", f"{len(alone)} of {len(alone)}")
+    yield _item("parity", "a row alone and in a batch gets the same score", f"{same} of {len(alone)}",
+                f"{len(alone)} of {len(alone)}")
 
 
 def golden(client: Client, cases: Any, attributes: Mapping[str, Sequence[str]], asked: Asked) -> Iterator[Item]:
@@ -202,8 +208,9 @@ def golden(client: Client, cases: Any, attributes: Mapping[str, Sequence[str]], 
                 seen[pair].append(decided == expected)
         yield _item("golden", str(name), decided, expected)
     for (attribute, group_name), held in seen.items():
-        yield _item("golden", f"{attribute}={group_name}", f"{sum(held)} of {len(held)} as agreed", f"{len(held)} of {len(held)} as agreed",
-                    passed=bool(held) and all(held), detail="" if held else "no golden case of this subgroup")
+        yield _item("golden", f"{attribute}={group_name}", f"{sum(held)} of {len(held)} as agreed",
+                    f"{len(held)} of {len(held)} as agreed", passed=bool(held) and all(held),
+                    detail="" if held else "no golden case of this subgroup")
 
 
 def stop_switch(client: Client, token: str, row: Row, asked: Asked) -> Iterator[Item]:
@@ -235,7 +242,8 @@ def logged(asked: Asked, log: Sequence[Decision], spec: ServerSpec) -> Iterator[
                 passed=total > 0 and len(present) == total)
     agree = sum((d.score, d.decision) == (repr(asked.rows[d.id][0]), asked.rows[d.id][1]) for d in present)
     yield _item("end_to_end", "the log says what was answered", f"{agree} of {total}", f"{total} of {total}")
-    version = sum((d.model, d.release, d.environment, d.role) == (spec.model, spec.release, spec.environment, "answering") for d in present)
+    served = (spec.model, spec.release, spec.environment, "answering")
+    version = sum((d.model, d.release, d.environment, d.role) == served for d in present)
     yield _item("end_to_end", "the log names the version", f"{version} of {total}", f"{total} of {total}")
     yield _item("end_to_end", "nothing is in the log that was not answered", str(len(found.keys() - asked.rows.keys())), "0")
 

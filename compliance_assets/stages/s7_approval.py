@@ -93,7 +93,7 @@ def produce(work: Work, *, staged_model: StagedModel, evaluation_report: Evaluat
 def judge(work: Work, draft: Draft, *, staged_model: StagedModel, evaluation_report: EvaluationReport,
           integration_report: IntegrationReport) -> Iterator[GateReport]:
     """Signatures, quorum, separation, freshness; from the ledger again, not from what `produce` said."""
-    found, subjects = count(work, staged_model, evaluation_report, integration_report)
+    found, _ = count(work, staged_model, evaluation_report, integration_report)
     gates = {gate.name: gate.version for gate in RULE.gates}
     people = [record.body.person for record in found.counted]
     # Every record in `found` was authenticated when it was read; here it is said which.

@@ -45,6 +45,7 @@ PUT_INTO_FORCE_SECONDS = 120.0
 VERIFYING_CALLS = 10
 VERIFYING_SECONDS = 15.0
 MOST_CRASHES = 3
+BEGINNINGS = ("shadow_started", "canary_started", "full_rollout")
 
 
 class StepResult(BaseModel):
@@ -150,8 +151,9 @@ def authority(work: Work, approval: Approval, staged: StagedModel, state: Desire
         # (5)
         fact("authority.valid", rollout is not None or (bool(approval.expires) and parse_rfc3339(approval.expires) > work.now()),
              value=approval.expires or "never approved", note="the rollout began in time" if rollout is not None else ""),
-        fact("authority.stands", not said_no and bool(approval.approvers), value=", ".join(r.body.person for r in said_no) or "nobody",
-             bound="nobody", note="people who have revoked or rejected since"),
+        fact("authority.stands", not said_no and bool(approval.approvers),
+             value=", ".join(r.body.person for r in said_no) or "nobody", bound="nobody",
+             note="people who have revoked or rejected since"),
         # (6)
         fact("authority.not_used_up", not used_up, value=used_up or "free", bound="free",
              note="its rollout ended; a new approval is needed" if used_up else ""),
@@ -197,11 +199,13 @@ def _require_place(rolling: _Rolling, state: DesiredState) -> None:
     """The environment is this system's, no other rollout is under way there, and somebody keeps it running."""
     environment = rolling.environment
     if state.system not in ("", rolling.staged.system):
-        raise Busy(f"{environment} serves {state.system}; one environment answers for one system.", rule="one system per environment",
-                   value=state.system, remedy="Declare another deployment.environment, with ports of its own in organisation.yaml.")
+        raise Busy(f"{environment} serves {state.system}; one environment answers for one system.",
+                   rule="one system per environment", value=state.system,
+                   remedy="Declare another deployment.environment, with ports of its own in organisation.yaml.")
     if state.candidate is not None and state.candidate.approval != rolling.approval.digest:
-        raise Busy(f"Another rollout is under way in {environment}: release {state.candidate.release[:12]}.", rule="one rollout at a time",
-                   value=state.candidate.approval, remedy="Let it end, or withdraw it: `compliance rollback`.")
+        raise Busy(f"Another rollout is under way in {environment}: release {state.candidate.release[:12]}.",
+                   rule="one rollout at a time", value=state.candidate.approval,
+                   remedy="Let it end, or withdraw it: `compliance rollback`.")
     if not is_supervised(rolling.work.home, environment):
         raise Waiting(f"Nobody keeps the servers of {environment} running.", rule="supervised environment", value=environment,
                       remedy=f"Start `compliance serve {environment}` (or `compliance up`), then deploy again.")
@@ -228,7 +232,7 @@ def _intend(rolling: _Rolling) -> Rollout:
 
 def _began(rollout: Rollout, step: int) -> Happened | None:
     """The record that began a step, if there is one."""
-    return next((h for h in rollout.happened if h.step == step and h.action in ("shadow_started", "canary_started", "full_rollout")), None)
+    return next((h for h in rollout.happened if h.step == step and h.action in BEGINNINGS), None)
 
 
 def _earlier_result(rollout: Rollout, step: int) -> StepResult | None:
@@ -250,7 +254,8 @@ def _carry_out(rolling: _Rolling, step: int, before: StepResult | None) -> StepR
     else:
         action, kind, share = "full_rollout", "full", "1"
     index = began.index if began is not None else rolling.append(
-        action, slot=rollout.slot.name, step=step, share=share, evidence={"judged": before.model_dump(mode="json")} if before else {},
+        action, slot=rollout.slot.name, step=step, share=share,
+        evidence={"judged": before.model_dump(mode="json")} if before else {},
         previous_model=rollout.previous.model if rollout.previous else "",
         previous_approval=rollout.previous.approval if rollout.previous else "")
     dead = _put_into_force(rolling, rollout, index)
@@ -357,7 +362,8 @@ def _verified(rolling: _Rolling, dead: str) -> tuple[Finding, ...]:
     others = sorted({model for model in models if model != rolling.staged.model})
     return (fact("full.server", not dead, value=dead or "answers", bound="answers"),
             fact("full.answering_model", right == VERIFYING_CALLS, value=f"{right} of {VERIFYING_CALLS} calls",
-                 bound=f"{VERIFYING_CALLS} of {VERIFYING_CALLS} calls", note=f"also answered: {', '.join(others)}" if others else "",
+                 bound=f"{VERIFYING_CALLS} of {VERIFYING_CALLS} calls",
+                 note=f"also answered: {', '.join(others)}" if others else "",
                  because="production answers with exactly the approved bytes"))
 
 
@@ -412,12 +418,12 @@ def _roll_back(rolling: _Rolling, rollout: Rollout, result: StepResult, reason: 
     assert previous is not None
     work = rolling.work
     record = work.archive.append_deployment(DeploymentStep(
-        system=previous.system, environment=rolling.environment, action="rolled_back", release=previous.release, staged=previous.staged,
-        model=previous.model, approval=previous.approval, slot=previous.name, share="1", step=result.step,
+        system=previous.system, environment=rolling.environment, action="rolled_back", release=previous.release,
+        staged=previous.staged, model=previous.model, approval=previous.approval, slot=previous.name, share="1", step=result.step,
         previous_model=rolling.staged.model, previous_approval=rolling.approval.digest, run=work.driver.run_id,
-        launcher=work.driver.launcher, at=rfc3339(work.now()), definition=previous.definition, trust_policy=work.organisation.digest,
-        composite_version=previous.composite_version, evidence={"judged": result.model_dump(mode="json")}, reason=reason,
-        demonstration=work.organisation.demonstration))
+        launcher=work.driver.launcher, at=rfc3339(work.now()), definition=previous.definition,
+        trust_policy=work.organisation.digest, composite_version=previous.composite_version,
+        evidence={"judged": result.model_dump(mode="json")}, reason=reason, demonstration=work.organisation.demonstration))
     work.tell("deployment_step", action="rolled_back", step=result.step, record=record.index)
     return int(record.index)
 
@@ -427,14 +433,16 @@ def judge(work: Work, draft: Draft, *, approval: Approval, staged_model: StagedM
     record = draft.value
     assert isinstance(record, DeploymentRecord)
     versions = {gate.name: gate.version for gate in RULE.gates}
-    bound_to = fact("authority.record", (record.approval, record.staged, record.model) == (approval.digest, staged_model.digest, approval.model),
-                    value=record.model, bound=approval.model)
+    same = (record.approval, record.staged, record.model) == (approval.digest, staged_model.digest, approval.model)
+    bound_to = fact("authority.record", same, value=record.model, bound=approval.model)
     yield conclude("authority", versions["authority"], [*(Finding.read(body) for body in record.authority), bound_to])
     for kind in ("shadow", "canary", "full"):
-        yield conclude(kind, versions[kind], [Finding.read(body) for step in record.steps if step.kind == kind for body in step.findings])
+        yield conclude(kind, versions[kind],
+                       [Finding.read(body) for step in record.steps if step.kind == kind for body in step.findings])
 
 
-def publish(work: Work, draft: Draft, reports: tuple[GateReport, ...], *, staged_model: StagedModel, **_: object) -> Mapping[str, str]:
+def publish(work: Work, draft: Draft, reports: tuple[GateReport, ...], *, staged_model: StagedModel,
+            **_: object) -> Mapping[str, str]:
     """staging → production in the registry, once every gate has passed; otherwise the registry stays as it is."""
     registry = Registry(work.home)
     name, version = staged_model.registry_name, staged_model.registry_version

@@ -8,7 +8,7 @@ A measure that a step cannot have (a shadow's answers are seen by nobody) is NOT
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from compliance_assets.evidence.deployments import Slot
@@ -82,8 +82,8 @@ def judged(observed: Observed, rules: Sequence[AbortRule], *, wanted: int, minim
     missing: list[str] = []
     if n < wanted:
         missing.append(f"it needs {wanted} requests, got {n}")
-    findings = [Finding(f"{name}.requests", Verdict.PASS if n >= wanted else Verdict.INSUFFICIENT_DATA, value=str(n), comparator=">=",
-                        bound=str(wanted), n=n),
+    findings = [Finding(f"{name}.requests", Verdict.PASS if n >= wanted else Verdict.INSUFFICIENT_DATA, value=str(n),
+                        comparator=">=", bound=str(wanted), n=n),
                 Finding(f"{name}.server", Verdict.FAIL if alive else Verdict.PASS, value=alive or "answers", comparator="==",
                         bound="answers")]
     certain = bool(alive)
@@ -117,9 +117,9 @@ def _finding(step: str, rule: AbortRule, measured: _Measured) -> Finding:
     if measured.not_applicable:
         return Finding(identity, Verdict.NOT_APPLICABLE, note=measured.not_applicable)
     if measured.value is None:
-        return Finding(identity, Verdict.INSUFFICIENT_DATA if measured.missing else Verdict.ERROR, n=measured.n, comparator=comparator,
-                       bound=number(limit) or "", note=measured.missing or measured.note or "nothing was measured",
-                       groups=measured.groups)
+        return Finding(identity, Verdict.INSUFFICIENT_DATA if measured.missing else Verdict.ERROR, n=measured.n,
+                       comparator=comparator, bound=number(limit) or "",
+                       note=measured.missing or measured.note or "nothing was measured", groups=measured.groups)
     holds = measured.value <= limit if rule.above is not None else measured.value >= limit
     verdict = Verdict.PASS if holds and not measured.missing else Verdict.INSUFFICIENT_DATA if measured.missing else Verdict.FAIL
     return Finding(identity, Verdict.FAIL if measured.certain else verdict, value=number(measured.value), n=measured.n,
@@ -173,10 +173,12 @@ def _flip_rate(o: Observed, rule: AbortRule, minimum: int, groups: Mapping[str, 
     pairs = [(answered[key], d.decision) for d in o.own if (key := (d.request_id, d.row, d.input)) in answered]
     if not pairs:
         return _Measured(missing="no request was decided by both versions yet")
-    return _Measured(round(sum(a != b for a, b in pairs) / len(pairs), 6), len(pairs), method="joined by request id, row and input digest")
+    return _Measured(round(sum(a != b for a, b in pairs) / len(pairs), 6), len(pairs),
+                     method="joined by request id, row and input digest")
 
 
-def _selection_rate_ratio(o: Observed, rule: AbortRule, minimum: int, groups: Mapping[str, Sequence[str]], wanted: int) -> _Measured:
+def _selection_rate_ratio(o: Observed, rule: AbortRule, minimum: int, groups: Mapping[str, Sequence[str]],
+                          wanted: int) -> _Measured:
     from compliance_assets.metrics.fairness import measure_fairness
 
     assert rule.over is not None
@@ -201,7 +203,3 @@ def _selection_rate_ratio(o: Observed, rule: AbortRule, minimum: int, groups: Ma
 _MEASURES = {"error_rate": _error_rate, "unlogged_rate": _unlogged_rate, "latency_ratio_p95": _latency_ratio,
              "decision_flip_rate": _flip_rate, "selection_rate_ratio": _selection_rate_ratio}
 
-
-def worst(findings: Sequence[Finding]) -> Iterator[Finding]:
-    """The findings that stop a step."""
-    return (finding for finding in findings if not finding)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from pydantic import BaseModel, ConfigDict
 
@@ -114,4 +114,6 @@ class Stage:
     publish: Callable[..., Mapping[str, str]] | None = None
     """`publish(work, draft, reports, **inputs)` tells the world what was decided (MLflow); safe to repeat; called for passed
     and failed gates alike, before the record is written. Returns references for the record (run id, version)."""
-    uses_references: ClassVar[tuple[str, ...]] = ("production", "baseline")
+    holds: Callable[..., bool] | None = None
+    """For an acting stage that need not act twice: `holds(work, value)` says whether the world still is as its earlier passed
+    record left it. None: the stage acts every time (approvals and deployments are never answered from the past)."""

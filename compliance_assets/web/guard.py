@@ -136,7 +136,8 @@ class Guard:
         user = user_of(token, self._sessions.users)
         if user is None:
             self._attempts.failed()
-            raise Refused("This token is nobody's.", status=401, rule="sign-in", remedy="Take the token that `compliance up` printed.")
+            raise Refused("This token is nobody's.", status=401, rule="sign-in",
+                          remedy="Take the token that `compliance up` printed.")
         return user
 
     def _session(self, headers: Headers, *, from_own_page: bool, changes: bool) -> Session:

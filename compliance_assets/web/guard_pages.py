@@ -61,6 +61,7 @@ def signed_in_page(session: Session) -> HTMLResponse:
 def refusal(error: Refused, *, as_page: bool) -> Response:
     """A refusal for people (HTML) or machines (JSON; `errors` is where GraphQL clients look for the message)."""
     if as_page:
-        return _page("Refused", f"""<p class="said" role="alert">{escape(error.message)}</p><dl><dt>Rule</dt><dd>{escape(error.rule)}</dd>
+        return _page("Refused", f"""<p class="said" role="alert">{escape(error.message)}</p><dl>
+<dt>Rule</dt><dd>{escape(error.rule)}</dd>
 <dt>Value</dt><dd>{escape(error.value) or "none"}</dd><dt>Remedy</dt><dd>{escape(error.remedy)}</dd></dl>""", error.status)
     return JSONResponse({**error.as_json(), "errors": [{"message": str(error)}]}, status_code=error.status, headers=PRIVATE)

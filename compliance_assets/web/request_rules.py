@@ -26,7 +26,7 @@ POSTABLE = frozenset({GRAPHQL, LOGIN, LOGOUT})
 _OVERRIDES = ("x-http-method-override", "x-http-method", "x-method-override")
 
 
-class Refused(ComplianceError):
+class Refused(ComplianceError):  # the guard says no; nothing went wrong
     """The guard's no, with the HTTP status that says which kind."""
 
     def __init__(self, message: str, *, status: int, rule: str, value: str = "", remedy: str = "") -> None:

@@ -315,8 +315,15 @@ def test_a_gap_in_the_loss_is_a_gap(filed: Filed) -> None:
     report["convergence"] |= {"loss": {"training": ["0.7", "nan", "0.5"]}, "iterations": {"allowed": 3, "used": [3]}}
     chart = for_asset("candidate_model", report)[0]
     assert "0.700 to 0.500" in chart.markdown_table and "nan" not in chart.svg
-    report["convergence"]["loss"] = {"training": ["nan"]}
+    report["convergence"] |= {"loss": {"training": ["nan"]}, "iterations": {}}
     assert "no loss is finite" in " ".join(words_of(for_asset("candidate_model", report)[0].svg))
+
+
+def test_every_trial_of_the_mitigation_stands_in_the_table(filed: Filed) -> None:
+    trials = [{"kept": True, "validation_gap": "0.02"}, {"kept": False, "why": "too far apart"}]
+    report = filed["candidate_model"][0] | {"trials": trials}
+    table = for_asset("candidate_model", report)[0].markdown_table
+    assert "| trial 1 | kept True, validation_gap 0.02 |" in table and "why too far apart" in table
 
 
 # ---------------------------------------------------------------------------------------------------------- who could abuse it

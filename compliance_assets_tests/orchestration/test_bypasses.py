@@ -22,7 +22,16 @@ from dagster._core.events import DagsterEvent, DagsterEventType, StepMaterializa
 from compliance_assets.orchestration.assets import system_definitions
 from compliance_assets.trust.canonical import Digest
 from compliance_assets_tests.orchestration.dagster_world import dagster_world, key
-from compliance_assets_tests.orchestration.scenarios import BAD_DATA, SCENARIOS, UNAPPROVED, UNFAIR, Attempt, Scenario, attempt, prepare
+from compliance_assets_tests.orchestration.scenarios import (
+    BAD_DATA,
+    SCENARIOS,
+    UNAPPROVED,
+    UNFAIR,
+    Attempt,
+    Scenario,
+    attempt,
+    prepare,
+)
 from compliance_assets_tests.project import SYSTEM, copied, run_to
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from compliance_assets.errors import Busy, ServingError
 from compliance_assets.evidence.deployments import DesiredState, desired_state
 from compliance_assets.evidence.home import Home
@@ -25,7 +26,6 @@ from compliance_assets.serving.router import Ports, Router, read_access
 from compliance_assets.serving.server import listen
 from compliance_assets.serving.supervisor import Supervisor, holdings, is_supervised, read_status, run_supervisor
 from compliance_assets.trust.canonical import Digest, sha256_bytes
-
 from compliance_assets_tests.serving import small_server
 from compliance_assets_tests.serving.small_server import SmallLender, free_port
 
@@ -48,7 +48,8 @@ class Environment:
     records: list[Recorded] = field(default_factory=list)
 
     def record(self, action: str, model: Digest, slot: str, share: str = "0", **evidence: Any) -> int:
-        given = {"snapshot": self.lender.snapshot, "feature_names": [f.name for f in self.lender.definition.system.features.registry],
+        names = [feature.name for feature in self.lender.definition.system.features.registry]
+        given = {"snapshot": self.lender.snapshot, "feature_names": names,
                  "trusted_types": list(self.lender.spec(model).trusted_types), **evidence}
         approval = sha256_bytes(b"approval of " + model.encode())
         index = len(self.records)

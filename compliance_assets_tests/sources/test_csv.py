@@ -9,6 +9,7 @@ from typing import Any
 
 import polars as pl
 import pytest
+
 from compliance_assets.errors import SourceError
 from compliance_assets.features import polars_type
 from compliance_assets.policy.contract import ColumnContract
@@ -52,7 +53,7 @@ def test_one_changed_byte_refuses_before_anything_is_parsed(tmp_path: Path) -> N
 def test_a_missing_file_says_where_to_put_it(tmp_path: Path) -> None:
     declared = source(tmp_path)
     (tmp_path / "book.csv").unlink()
-    with pytest.raises(SourceError, match="is not there.*Put it below"):
+    with pytest.raises(SourceError, match=r"is not there.*Put it below"):
         read(declared, tmp_path)
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import polars as pl
 import pytest
+
 from compliance_assets.errors import SourceError
 from compliance_assets.policy.system import OpenmlSource, ParquetSource, SimulatorSource, Source, SqlSource
 from compliance_assets.sources import Snapshot, declared_digest, fetch
@@ -46,7 +47,8 @@ def read(source: Source, folder: Path, code: Callable[..., Any] = simulate) -> S
 
 def parquet(folder: Path, frame: pl.DataFrame = FRAME) -> ParquetSource:
     frame.write_parquet(folder / "book.parquet")
-    return ParquetSource(kind="parquet", path="book.parquet", sha256=hashlib.sha256((folder / "book.parquet").read_bytes()).hexdigest())
+    content = (folder / "book.parquet").read_bytes()
+    return ParquetSource(kind="parquet", path="book.parquet", sha256=hashlib.sha256(content).hexdigest())
 
 
 def test_a_parquet_file_comes_back_as_it_was_written(tmp_path: Path) -> None:
@@ -58,7 +60,7 @@ def test_a_parquet_file_comes_back_as_it_was_written(tmp_path: Path) -> None:
 def test_changed_empty_or_broken_parquet_is_refused(tmp_path: Path) -> None:
     source = parquet(tmp_path)
     (tmp_path / "book.parquet").write_bytes(b"PAR1 no longer")
-    with pytest.raises(SourceError, match="expected .* found"):
+    with pytest.raises(SourceError, match=r"expected .* found"):
         read(source, tmp_path)
     broken = source.model_copy(update={"sha256": hashlib.sha256(b"PAR1 no longer").hexdigest()})
     with pytest.raises(SourceError, match="not a parquet file"):
@@ -70,7 +72,7 @@ def test_changed_empty_or_broken_parquet_is_refused(tmp_path: Path) -> None:
 # ----------------------------------------------------------------------------------------------------------------- sql
 
 
-@pytest.fixture()
+@pytest.fixture
 def book(tmp_path: Path) -> Path:
     connection = sqlite3.connect(tmp_path / "book.db")
     connection.execute("create table loan (id integer primary key, amount real, city text)")
@@ -152,7 +154,7 @@ class Openml:
         return OpenmlSource(kind="openml", id=1590, sha256=hashlib.sha256(arff).hexdigest(), server=self.address)
 
 
-@pytest.fixture()
+@pytest.fixture
 def openml() -> Iterator[Openml]:
     server = Openml()
     yield server
@@ -187,13 +189,13 @@ def test_the_parquet_version_may_be_the_declared_one(openml: Openml, tmp_path: P
 @pytest.mark.parametrize(("md5", "said"), [("", "the md5 that OpenML publishes agrees"), ("0" * 32, "damaged download")])
 def test_other_bytes_than_declared_are_refused_with_both_digests(openml: Openml, tmp_path: Path, md5: str, said: str) -> None:
     source = openml.publish(ARFF, **({"md5_checksum": md5} if md5 else {})).model_copy(update={"sha256": "0" * 64})
-    with pytest.raises(SourceError, match=f"expected 0{{64}}, found url {hashlib.sha256(ARFF).hexdigest()}.*{said}"):
+    with pytest.raises(SourceError, match=rf"expected 0{{64}}, found url {hashlib.sha256(ARFF).hexdigest()}.*{said}"):
         read(source, tmp_path)
 
 
 @pytest.mark.parametrize("changed", [{"id": "61"}, {"url": "file:///etc/hostname"}, {"url": "http://127.0.0.1:9/none"}])
 def test_an_answer_about_something_else_is_refused(openml: Openml, tmp_path: Path, changed: dict[str, str]) -> None:
-    with pytest.raises(SourceError, match="cannot be read|not a web address|did not answer"):
+    with pytest.raises(SourceError, match=r"cannot be read|not a web address|did not answer"):
         read(openml.publish(ARFF, **changed), tmp_path)
 
 

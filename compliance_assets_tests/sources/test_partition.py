@@ -7,11 +7,12 @@ import hashlib
 import numpy as np
 import polars as pl
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from compliance_assets.errors import StageError
 from compliance_assets.policy.system import Bands, Groups, Split
 from compliance_assets.sources.partition import derived, favourable, group_names, part_of_each
-from hypothesis import given
-from hypothesis import strategies as st
 
 SPLIT = Split(train=0.6, validation=0.2, holdout=0.2, by="id", seed=7)
 
@@ -43,7 +44,7 @@ def test_the_split_of_known_values_never_changes() -> None:
 
 def test_numbers_text_gaps_and_trailing_zero_bytes_are_told_apart() -> None:
     assert part_of_each(pl.Series([5, 7]), SPLIT).tolist() == part_of_each(pl.Series(["5", "7"]), SPLIT).tolist()
-    assert part_of_each(pl.Series([None, ""], dtype=pl.String), SPLIT).tolist()[0] == part_of_each(pl.Series([""]), SPLIT).tolist()[0]
+    assert len(set(part_of_each(pl.Series([None, ""], dtype=pl.String), SPLIT).tolist())) == 1
     many = pl.Series([f"a{chr(0) * zeros}" for zeros in range(12)])
     assert len(set(part_of_each(many, SPLIT).tolist())) > 1
 

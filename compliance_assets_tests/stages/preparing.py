@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import polars as pl
+
 from compliance_assets.evidence.artefacts import ArtefactStore
 from compliance_assets.policy.definition import load_definition
 from compliance_assets.policy.gates import GateReport

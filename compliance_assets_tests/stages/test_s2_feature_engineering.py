@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+
 from compliance_assets.errors import StageError
 from compliance_assets.features import compute, registered, registry_types, serving_features, serving_schema
 from compliance_assets.policy.definition import load_definition
@@ -75,8 +76,8 @@ def test_one_broken_line_of_feature_code_fails_its_gate(healthy: Prepared, tmp_p
 
 def test_a_protected_attribute_enters_only_with_a_declared_reason(healthy: Prepared, tmp_path: Path) -> None:
     code = FEATURES.replace('pl.col("employment"),', 'pl.col("employment"), pl.col("sex"),')
-    feature = {"name": "sex", "dtype": "category", "unit": "kind", "categories": ["female", "male"], "from": ["sex"], "nulls": "refuse",
-               "proxy": {"reviewed": True, "note": "it is the attribute itself"}}
+    feature = {"name": "sex", "dtype": "category", "unit": "kind", "categories": ["female", "male"], "from": ["sex"],
+               "nulls": "refuse", "proxy": {"reviewed": True, "note": "it is the attribute itself"}}
     changes: dict[str, Any] = {"features.py": code, "features.registry.4": feature}
     _, gates = engineered(healthy, tmp_path / "silent", **changes)
     assert gates == {"prohibited": ["prohibited.sex"]}
@@ -130,7 +131,8 @@ def test_serving_takes_rows_as_the_contract_types_them(healthy: Prepared) -> Non
     schema = serving_schema(definition)
     assert schema == {"monthly_debt": pl.Float64, "monthly_income": pl.Float64, "late_payments": pl.Int64, "employment": pl.String}
     frame = serving_features(definition, [row, row], schema=schema)
-    assert frame.schema == dict(registry_types(definition.system.features.registry)) and frame["debt_to_income"].to_list() == [0.2, 0.2]
+    assert frame.schema == dict(registry_types(definition.system.features.registry))
+    assert frame["debt_to_income"].to_list() == [0.2, 0.2]
     with pytest.raises(StageError, match="Row 1 has no employment"):
         serving_features(definition, [row, {key: value for key, value in row.items() if key != "employment"}])
     with pytest.raises(StageError, match="late_payments is not Int64"):

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from compliance_assets.errors import Misused, UntrustedEvidence, Waiting
-from compliance_assets.evidence import inbox
 from compliance_assets.evidence.records import Statement
 from compliance_assets.governance.deciding import Signer, decide_release, revoke_decision
 from compliance_assets.governance.review import review_document
@@ -18,7 +17,7 @@ from compliance_assets.trust.dsse import PAYLOAD_TYPE, Envelope, pae
 from compliance_assets.trust.keys import SigningKey
 from compliance_assets.trust.signatures import person_signature, sign_envelope
 from compliance_assets.trust.sshsig import APPROVAL_NAMESPACE, ssh_sign
-from compliance_assets_tests.project import GOVERNANCE, OWNER, REASON, SYSTEM, decide, signer, someone, step
+from compliance_assets_tests.project import GOVERNANCE, OWNER, REASON, SYSTEM, decide, run_to, signer, someone, step
 
 
 def edited(path: Path, river: object, **changes: object) -> None:
@@ -79,9 +78,10 @@ def test_a_deferral_keeps_it_waiting(in_review: Path) -> None:
         step(river, "approval")
 
 
-def test_whoever_launched_a_stage_cannot_approve_it(in_review: Path) -> None:
-    river = open_river(in_review)
-    assert advance(river, SYSTEM, "integration_testing", None, someone("by-the-owner", launcher=OWNER))
+def test_whoever_launched_a_stage_cannot_approve_it(project: Path) -> None:
+    river = open_river(project)
+    assert advance(river, SYSTEM, "dataset", None, someone("by-the-owner", launcher=OWNER))
+    run_to(river, "integration_testing")
     decide(river, OWNER)
     decide(river, GOVERNANCE)
     with pytest.raises(Waiting, match=rf"1 × technical_owner; {OWNER}'s decision does not count \(they launched a run of this release"):

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import signal
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,7 +25,7 @@ from compliance_assets.serving.supervisor import is_supervised, ports_of, read_s
 from compliance_assets.stages.s1_data_preparation import Dataset, read_part
 from compliance_assets.stages.s8_deployment import DeploymentRecord
 from compliance_assets.trust.canonical import Digest
-from compliance_assets_tests.project import GOVERNANCE, OWNER, SYSTEM, copied, decide, step
+from compliance_assets_tests.project import GOVERNANCE, OWNER, SYSTEM, approve_definition, copied, decide, run_to, step
 
 pytestmark = pytest.mark.slow
 
@@ -190,6 +193,57 @@ def test_an_unfair_canary_is_aborted_and_needs_a_new_approval(approved: River, m
         assert not again
         assert "authority.not_used_up" in " ".join(again.failures)
     assert actions(approved)[-1] == "aborted"
+
+
+def next_release(river: River) -> River:
+    """Another model, trained with another seed, approved by everybody: the world as it is before its deployment."""
+    path = river.root / "systems" / SYSTEM / "system.yaml"
+    text = path.read_text()
+    path.write_text(text.replace("\n  seed: 11\n", "\n  seed: 12\n", 1))
+    assert path.read_text() != text
+    after = open_river(river.root)
+    approve_definition(after)
+    outcomes = run_to(after, "integration_testing", run="second-release")
+    assert outcomes[-1], [sentence for outcome in outcomes for sentence in outcome.failures]
+    for person in (OWNER, GOVERNANCE):
+        decide(after, person)
+    assert step(after, "approval", run="second-release")
+    return after
+
+
+def test_a_second_release_that_keeps_crashing_is_aborted_and_the_first_answers_everybody(approved: River) -> None:
+    with supervised(approved):
+        with asked(approved):
+            first = record_of(step(approved, "deployment"))
+        assert first.outcome == "production"
+        after = next_release(approved)
+        with asked(after) as tally:
+            killer = threading.Thread(target=_kill_whenever_ready, args=(after, "green", 3))
+            killer.start()
+            outcome = step(after, "deployment", run="second-release")
+            killer.join(60)
+        assert not outcome
+        record = record_of(outcome)
+        assert (record.outcome, record.previous_model) == ("aborted", first.model)
+        assert actions(after)[-1] == "aborted"
+        assert version_answering(after)["model"] == first.model
+        assert "previous_answers_again" in str(record.steps[-1].findings)
+        assert all("PASS" in str(f["verdict"]) for f in record.steps[-1].findings if "previous_answers_again" in f["id"])
+        assert set(tally.statuses) == {200}, "no caller noticed"
+        assert set(tally.models) <= {first.model, record.model}
+
+
+def _kill_whenever_ready(river: River, slot: str, times: int) -> None:
+    end = time.monotonic() + 100
+    killed: set[int] = set()
+    while len(killed) < times and time.monotonic() < end:
+        status = read_status(river.home, "production")
+        server = status["servers"].get(slot) if status is not None else None
+        if server is not None and server["pid"] is not None and server["pid"] not in killed:
+            killed.add(server["pid"])
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(server["pid"], signal.SIGKILL)
+        time.sleep(0.2)
 
 
 def test_another_systems_environment_is_not_taken_over(approved: River, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -49,7 +49,7 @@ def read_losses(report: Mapping[str, Any]) -> tuple[Losses, ...]:
     """Every recorded curve, as losses (lower is better)."""
     found = []
     iterations = report["convergence"]["iterations"]
-    used = iterations["used"] if "used" in iterations else []
+    used: list[int] = iterations.get("used") or []
     for name, texts in report["convergence"]["loss"].items():
         # Some estimators write down the loss before the first iteration too: one value more than iterations.
         first = 0 if len(used) == 1 and len(texts) == used[0] + 1 else 1
@@ -86,6 +86,8 @@ def table(report: Mapping[str, Any]) -> str:
     """Validation numbers, the ends of each curve, and every trial of the mitigation."""
     rows = [[words(name), shown(value), "validation rows"] for name, value in _validation(report)]
     rows += [[f"loss, {one.name}", _ends(one), f"{one.iterations} iterations"] for one in read_losses(report)]
+    rows += [[f"trial {place}", ", ".join(f"{name} {told}" for name, told in trial.items()), "validation rows"]
+             for place, trial in enumerate(report["trials"], start=1)]
     return markdown_table(["what", "value", "on"], rows or [["validation", NOT_MEASURED, "validation rows"]])
 
 
