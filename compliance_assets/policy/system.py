@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, Tag, field_validator, model_validator
+from pydantic import Discriminator, Field, StringConstraints, Tag, field_validator, model_validator
 
 from compliance_assets.metrics.catalogue import METRICS
 from compliance_assets.policy.declared import (
@@ -61,7 +61,8 @@ class CsvSource(Declared):
 
     kind: Literal["csv"] = Field(description="delimited text files")
     files: tuple[CsvFile, ...] = Field(min_length=1, description="the files, read in this order")
-    separator: str = Field(",", min_length=1, max_length=1, description="the letter between values")
+    separator: Annotated[str, StringConstraints(strip_whitespace=False, min_length=1, max_length=1)] = Field(
+        ",", description="the letter between values; a blank stands for any run of blanks")
     columns: tuple[Text, ...] | None = Field(None, description="names, for files without a header line")
     null_values: tuple[str, ...] = Field((), description="texts that mean that nothing is known")
     strip: bool = Field(False, description="remove blanks around every value")

@@ -164,4 +164,11 @@ def _latency(report: IntegrationReport, bound: float, because: str) -> Finding:
     return Finding("latency.p95_ms", Verdict.PASS if holds else Verdict.FAIL, value=report.latency_p95_ms, **said)
 
 
-STAGE = Stage(RULE, IntegrationReport, produce, judge)
+def holds(work: Work, report: IntegrationReport) -> bool:
+    """Whether an earlier passed report still speaks of this version: what was tested is named by digest and cannot change; the
+    key that found it covers definition, inputs and environment. Only the registry could hand out other bytes since."""
+    staged = StagedModel.model_validate(parse_canonical(work.artefacts.get_bytes(Digest.parse(report.staged))))
+    return sha256_bytes(Registry(work.home).model_bytes(staged.registry_name, staged.registry_version)) == report.model
+
+
+STAGE = Stage(RULE, IntegrationReport, produce, judge, holds=holds)

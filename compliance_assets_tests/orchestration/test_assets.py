@@ -14,7 +14,7 @@ from compliance_assets.orchestration.io import DigestsOnly
 from compliance_assets.orchestration.refusing import is_infrastructure
 from compliance_assets.policy.definition import load_definition
 from compliance_assets.policy.river import ASSETS, RIVER, rule_named
-from compliance_assets_tests.orchestration.dagster_world import DagsterWorld, dagster_world, key
+from compliance_assets_tests.orchestration.dagster_world import dagster_world, key
 from compliance_assets_tests.project import SYSTEM
 from compliance_assets_tests.small_lender import write_small_lender
 
@@ -102,10 +102,6 @@ def shown(founded_world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     return root
 
 
-def _world(root: Path) -> DagsterWorld:
-    return DagsterWorld(root, dg.DagsterInstance.local_temp(str(root / ".compliance" / "dagster")))
-
-
 def test_a_published_asset_carries_its_digest_and_its_place_in_the_ledger(shown: Path) -> None:
     with dagster_world(shown) as world:
         river = world.river
@@ -183,7 +179,8 @@ def test_waiting_for_people_is_neither_a_pass_nor_a_failure(founded_world: Path,
         assert f"{SYSTEM}__integration_report" not in started
         history = world.instance.event_log_storage.get_asset_check_execution_history(
             dg.AssetCheckKey(key("staged_model"), "definition"), limit=1)
-        assert history[0].evaluation is None
+        # Planned, and never evaluated: with a canceled run Dagster shows such a check as skipped.
+        assert history[0].status.value == "PLANNED"
         assert not world.river.archive.made_by(SYSTEM, "model_registration")
 
 

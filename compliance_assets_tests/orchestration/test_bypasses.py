@@ -47,7 +47,8 @@ def _world(scenario: Scenario, prepared: dict[str, Path], factory: pytest.TempPa
     return prepared[scenario.name]
 
 
-@pytest.fixture(params=SCENARIOS, ids=lambda scenario: scenario.barrier)
+@pytest.fixture(params=[pytest.param(scenario, id=scenario.barrier, marks=() if scenario is BAD_DATA else pytest.mark.slow)
+                        for scenario in SCENARIOS])
 def tried(request: pytest.FixtureRequest, prepared: dict[str, Path], tmp_path_factory: pytest.TempPathFactory,
           tmp_path: Path) -> Iterator[Attempt]:
     """Somebody about to try, in each of the three worlds."""
@@ -59,12 +60,6 @@ def tried(request: pytest.FixtureRequest, prepared: dict[str, Path], tmp_path_fa
 @pytest.fixture
 def bad_data(prepared: dict[str, Path], tmp_path_factory: pytest.TempPathFactory, tmp_path: Path) -> Iterator[Attempt]:
     with attempt(_world(BAD_DATA, prepared, tmp_path_factory), BAD_DATA, tmp_path / "world") as world:
-        yield world
-
-
-@pytest.fixture
-def unfair(prepared: dict[str, Path], tmp_path_factory: pytest.TempPathFactory, tmp_path: Path) -> Iterator[Attempt]:
-    with attempt(_world(UNFAIR, prepared, tmp_path_factory), UNFAIR, tmp_path / "world") as world:
         yield world
 
 
@@ -139,6 +134,7 @@ def _first_run(world: Attempt) -> str:
         return result.run_id
 
 
+@pytest.mark.slow
 def test_running_again_from_the_failure_is_refused(tried: Attempt) -> None:
     options = dg.ReexecutionOptions.from_failure(_first_run(tried), tried.instance)
     with dg.execute_job(dg.reconstructable(everything), instance=tried.instance, reexecution_options=options) as result:
@@ -340,15 +336,20 @@ def test_an_asset_of_ones_own_that_only_warns_is_refused(tried: Attempt) -> None
 # ------------------------------------------------------------------------------------- real evidence in the wrong place
 
 
-@pytest.fixture
-def healthy(founded_world: Path, tmp_path_factory: pytest.TempPathFactory, tmp_path: Path,
-            monkeypatch: pytest.MonkeyPatch) -> Iterator[Attempt]:
+@pytest.fixture(scope="module")
+def made(founded_world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A healthy project, whose dataset and features Dagster has made."""
-    root = copied(founded_world, tmp_path / "world")
-    monkeypatch.setenv("COMPLIANCE_ROOT", str(root))
+    root = copied(founded_world, tmp_path_factory.mktemp("made") / "world")
     with dagster_world(root) as world:
         assert world.materialize("dataset", "features").success
-        yield Attempt(root, world.instance, BAD_DATA)
+    return root
+
+
+@pytest.fixture
+def healthy(made: Path, tmp_path: Path) -> Iterator[Attempt]:
+    """A fresh copy of it."""
+    with attempt(made, BAD_DATA, tmp_path / "world") as world:
+        yield world
 
 
 def _edit(world: Attempt, old: str, new: str) -> None:
@@ -368,13 +369,18 @@ def _refused(world: Attempt, asset: str, *words: str) -> None:
         assert word in said, said
 
 
-def test_an_artefact_swapped_on_disk_is_refused(healthy: Attempt) -> None:
-    digest = healthy.river.head(SYSTEM, "dataset")
-    assert digest is not None
-    path = healthy.river.archive.artefacts.open_path(digest)
+@pytest.mark.parametrize("swapped", ["manifest", "rows"])
+def test_an_artefact_swapped_on_disk_is_refused(healthy: Attempt, swapped: str) -> None:
+    river = healthy.river
+    features = river.head(SYSTEM, "features")
+    assert features is not None
+    digest = features if swapped == "manifest" else Digest.parse(next(
+        digest for role, digest in river.value("features", features).files().items() if "train" in role and "features" in role))
+    path = river.archive.artefacts.open_path(digest)
     path.chmod(0o600)
-    path.write_bytes(path.read_bytes().replace(b"train", b"trajn", 1))
-    _refused(healthy, "candidate_model" if healthy.river.head(SYSTEM, "candidate_model") else "features", str(digest)[:12])
+    content = path.read_bytes()
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    _refused(healthy, "candidate_model", str(digest)[:12])
 
 
 def test_a_gate_judged_under_another_definition_is_refused(healthy: Attempt) -> None:
@@ -469,4 +475,3 @@ def test_a_failed_verdict_is_not_retried_and_not_reconsidered(bad_data: Attempt)
 def test_nothing_but_digests_is_handed_on(healthy: Attempt) -> None:
     version = (healthy.materialised("features")[0].asset_materialization.tags or {})["dagster/data_version"]  # type: ignore[union-attr]
     assert Digest.parse(version) == healthy.river.head(SYSTEM, "features")
-    assert UNAPPROVED.barrier == "approval" and UNFAIR.barrier == "evaluation_report"

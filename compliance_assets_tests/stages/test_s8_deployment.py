@@ -214,7 +214,9 @@ def next_release(river: River) -> River:
 def test_a_second_release_that_keeps_crashing_is_aborted_and_the_first_answers_everybody(approved: River) -> None:
     with supervised(approved):
         with asked(approved):
-            first = record_of(step(approved, "deployment"))
+            begun = step(approved, "deployment")
+        assert begun, begun.failures
+        first = record_of(begun)
         assert first.outcome == "production"
         after = next_release(approved)
         with asked(after) as tally:
