@@ -94,7 +94,12 @@ class Home:
     def open(cls, path: Path) -> Home:
         """The home at `path`. Refuses a folder that `compliance init` did not make."""
         home = cls(path.resolve())
-        if not home.ledger.is_file():
+        try:
+            there = home.ledger.is_file()
+        except OSError as error:
+            raise HomeUnusable(f"The home at {path} cannot be entered: {error.strerror}.", rule="home", value=str(path),
+                               remedy="Mend its permissions, or point COMPLIANCE_HOME at your own.") from error
+        if not there:
             raise HomeUnusable(f"There is no home at {path}: it has no ledger.", rule="home", value=str(path),
                                remedy="Make one with `compliance init`, or point COMPLIANCE_HOME at the right folder.")
         return home

@@ -18,18 +18,22 @@ USER_HEADER = "X-Forwarded-User"
 UNKNOWN = "unknown (not through the guard)"
 
 
+def tags_of(context: SubmitRunContext) -> dict[str, str]:
+    """Who launched (only for what came over HTTP: a daemon's runs say themselves which sensor), and the one system it is about."""
+    tags: dict[str, str] = {}
+    if isinstance(context.workspace, WorkspaceRequestContext) and context.workspace.source is not None:
+        tags[USER_TAG] = context.get_request_header(USER_HEADER) or UNKNOWN
+    systems = {key.path[0] for key in context.dagster_run.asset_selection or () if len(key.path) == 2}
+    if len(systems) == 1:
+        tags[TAG_SYSTEM] = systems.pop()
+    return tags
+
+
 class NamedRunCoordinator(QueuedRunCoordinator):
     """Dagster's own queue, with the launcher's name on every run."""
 
     def submit_run(self, context: SubmitRunContext) -> DagsterRun:
-        run = context.dagster_run
-        tags: dict[str, str] = {}
-        over_http = isinstance(context.workspace, WorkspaceRequestContext) and context.workspace.source is not None
-        if over_http:
-            tags[USER_TAG] = context.get_request_header(USER_HEADER) or UNKNOWN
-        systems = {key.path[0] for key in run.asset_selection or () if len(key.path) == 2}
-        if len(systems) == 1:
-            tags[TAG_SYSTEM] = systems.pop()
+        tags = tags_of(context)
         if tags:
-            self._instance.add_run_tags(run.run_id, tags)
+            self._instance.add_run_tags(context.dagster_run.run_id, tags)
         return super().submit_run(context)

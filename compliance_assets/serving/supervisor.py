@@ -96,6 +96,7 @@ class Supervisor:
             listen("127.0.0.1", port).close()
         self._note("supervisor_started", pid=os.getpid())
         self.router.start()
+        self._write_status(force=True)
 
     def run(self, stop: threading.Event) -> None:
         """Reconcile until `stop` is set; then drain and end every child."""
@@ -353,12 +354,21 @@ def read_status(home: Home, environment: str) -> Mapping[str, Any] | None:
 
 
 def is_supervised(home: Home, environment: str) -> bool:
-    """Whether a supervisor of this environment runs now (it holds the lock)."""
+    """Whether a supervisor of this environment runs now: the lock is held, and the status is a living process's own."""
     try:
         with home.lock(f"serve-{environment}"):
             return False
     except Busy:
+        status = read_status(home, environment)
+    if status is None:
+        return False  # it is only just starting
+    try:
+        os.kill(status["pid"], 0)
+    except ProcessLookupError:
+        return False  # what a killed one left; the next has the lock and has not told yet
+    except PermissionError:
         return True
+    return True
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
@@ -40,7 +40,9 @@ from compliance_assets.trust.canonical import Digest, decimal_string, digest_of,
 RULE = rule_named("deployment")
 POLL_SECONDS = 0.5
 SETTLING = timedelta(seconds=2)
-"""A request younger than this may not be in every log yet."""
+"""A request younger than this may not be in every log yet; nor does one count that came this soon after a step began."""
+LATE_COPIES = timedelta(seconds=10)
+"""A mirrored copy that a busy shadow has not decided by then is one that it did not answer."""
 PUT_INTO_FORCE_SECONDS = 120.0
 VERIFYING_CALLS = 10
 VERIFYING_SECONDS = 15.0
@@ -292,6 +294,8 @@ def _put_into_force(rolling: _Rolling, rollout: Rollout, index: int) -> str:
 
 def _in_force(rolling: _Rolling, index: int) -> bool:
     """Whether the state that a record brought about holds at this moment (an earlier supervisor's word does not count)."""
+    if not is_supervised(rolling.work.home, rolling.environment):
+        return False
     spans = holdings(rolling.work.home, rolling.environment, index)
     return bool(spans) and not spans[-1].end
 
@@ -340,7 +344,10 @@ def observe(rolling: _Rolling, rollout: Rollout, kind: str, index: int) -> measu
     if not spans:
         return measures.Observed(kind, rollout.slot, rollout.previous, (), ())
     # The servers' own clock, which wrote the logs; not the run's.
-    settled = rfc3339(datetime.now(UTC) - SETTLING)
+    now = datetime.now(UTC)
+    settled, given_up = rfc3339(now - SETTLING), rfc3339(now - LATE_COPIES)
+    # The router's worker takes up a change of routes a moment after its admin port has confirmed it.
+    spans = tuple(replace(span, start=rfc3339(parse_rfc3339(span.start) + SETTLING)) for span in spans)
     since = spans[0].start
     ports = ports_of(rolling.work.organisation, rolling.environment)
     requests = [passed for prefix in ("/predict", "/v2/models/")
@@ -348,6 +355,9 @@ def observe(rolling: _Rolling, rollout: Rollout, kind: str, index: int) -> measu
     known = tuple(passed for passed in requests if measures.within(spans, passed.time, settled))
     ids = {passed.request_id for passed in known}
     decisions = tuple(decision for decision in read_log(folder / "log", since=since) if decision.request_id in ids)
+    if kind == "shadow":
+        decided = {decision.request_id for decision in decisions if decision.model == rollout.slot.model}
+        known = tuple(passed for passed in known if passed.request_id in decided or passed.time <= given_up)
     return measures.Observed(kind, rollout.slot, rollout.previous, known, decisions)
 
 

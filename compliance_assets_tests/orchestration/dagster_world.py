@@ -69,5 +69,6 @@ class DagsterWorld:
 def dagster_world(root: Path) -> Iterator[DagsterWorld]:
     """The project at `root` with Dagster's storage in its home."""
     folder = root / ".compliance" / "dagster"
+    folder.mkdir(parents=True, exist_ok=True)
     with dg.DagsterInstance.local_temp(str(folder), overrides={"telemetry": {"enabled": False}}) as instance:
         yield DagsterWorld(root, instance)

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import dagster as dg
-import pytest
 import yaml
 from dagster._core.run_coordinator.base import SubmitRunContext
 from dagster._core.workspace.context import WorkspaceRequestContext
 
 from compliance_assets.orchestration.assets import system_definitions
-from compliance_assets.orchestration.coordinator import UNKNOWN, NamedRunCoordinator
+from compliance_assets.orchestration.coordinator import UNKNOWN, NamedRunCoordinator, tags_of
 from compliance_assets.orchestration.sensors import ALERTS, alert_sensor
 from compliance_assets_tests.orchestration.dagster_world import dagster_world
 from compliance_assets_tests.orchestration.scenarios import BAD_DATA, prepare
@@ -100,7 +98,7 @@ def test_new_bytes_in_a_raw_file_start_a_run_once(tmp_path: Path) -> None:
     from compliance_assets.trust.canonical import sha256_bytes
 
     raw = b"application_id,sex\n1,female\n"
-    folder = write_small_lender(tmp_path, **{"data.source": {"kind": "csv", "files": [{"path": "raw.csv", "sha256": sha256_bytes(raw)}]}})
+    folder = write_small_lender(tmp_path, **{"data.source": {"kind": "csv", "files": [{"path": "raw.csv", "sha256": str(sha256_bytes(raw))}]}})
     missing = tick(tmp_path, "new_data")
     assert not missing.run_requests and "raw.csv" in missing.skip_message
     (folder / "raw.csv").write_bytes(raw)
@@ -129,54 +127,37 @@ def test_a_failed_gate_becomes_one_structured_line(tmp_path: Path) -> None:
 # -------------------------------------------------------------------------------------------------------- the coordinator
 
 
-@pytest.fixture
-def queue(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
-    """An instance as this repository's dagster.yaml configures it."""
-    (tmp_path / "dagster.yaml").write_text((REPOSITORY / "dagster.yaml").read_text())
-    with dg.DagsterInstance.from_config(str(tmp_path)) as instance:
-        yield instance
-
-
-def _submitted(instance: dg.DagsterInstance, headers: dict[str, str] | None, tags: dict[str, str], **run: Any) -> dg.DagsterRun:
-    made = instance.create_run_for_job(_nothing(), tags=tags, **run)
-    if headers is None:
-        workspace: Any = SimpleNamespace()
-    else:
+def _submitted(headers: dict[str, str] | None, tags: dict[str, str], *assets: tuple[str, str]) -> dict[str, str]:
+    """The tags of a run that came over HTTP with these headers, or (None) from the daemon."""
+    run = dg.DagsterRun(job_name="any", tags=tags, asset_selection=frozenset(dg.AssetKey(path) for path in assets) or None)
+    workspace: Any = SimpleNamespace()
+    if headers is not None:
         workspace = WorkspaceRequestContext.__new__(WorkspaceRequestContext)
         object.__setattr__(workspace, "_source", SimpleNamespace(headers=headers))
-    assert isinstance(instance.run_coordinator, NamedRunCoordinator)
-    instance.run_coordinator.submit_run(SubmitRunContext(made, workspace))
-    found = instance.get_run_by_id(made.run_id)
-    assert found is not None
-    return found
+    return {**tags, **tags_of(SubmitRunContext(run, workspace))}
 
 
-def _nothing() -> dg.JobDefinition:
-    @dg.job
-    def nothing() -> None:
-        pass
-
-    return nothing
+def test_the_guards_name_is_on_the_run_whatever_the_client_wrote() -> None:
+    assert _submitted({"X-Forwarded-User": "ada"}, {"user": "eve"})["user"] == "ada"
 
 
-def test_the_guards_name_is_on_the_run_whatever_the_client_wrote(queue: dg.DagsterInstance) -> None:
-    run = _submitted(queue, {"X-Forwarded-User": "ada"}, {"user": "eve"})
-    assert run.tags["user"] == "ada" and run.status is dg.DagsterRunStatus.QUEUED
+def test_a_run_that_came_past_the_guard_is_nobodys() -> None:
+    assert _submitted({}, {"user": "eve"})["user"] == UNKNOWN
 
 
-def test_a_run_that_came_past_the_guard_is_nobodys(queue: dg.DagsterInstance) -> None:
-    assert _submitted(queue, {}, {"user": "eve"}).tags["user"] == UNKNOWN
+def test_a_run_of_the_daemon_keeps_its_tags() -> None:
+    assert _submitted(None, {"dagster/sensor_name": "one"}) == {"dagster/sensor_name": "one"}
 
 
-def test_a_run_of_the_daemon_keeps_its_tags(queue: dg.DagsterInstance) -> None:
-    run = _submitted(queue, None, {"dagster/sensor_name": "small_lender_approval_arrived"})
-    assert "user" not in run.tags and run.tags["dagster/sensor_name"]
+def test_a_run_says_which_system_it_is_about() -> None:
+    assert _submitted({}, {}, ("a", "dataset"), ("a", "features"))["compliance/system"] == "a"
+    assert "compliance/system" not in _submitted({}, {}, ("a", "dataset"), ("b", "dataset"))
 
 
-def test_a_run_says_which_system_it_is_about(queue: dg.DagsterInstance) -> None:
-    one = _submitted(queue, {}, {}, asset_selection=frozenset({dg.AssetKey(["a", "dataset"]), dg.AssetKey(["a", "features"])}))
-    two = _submitted(queue, {}, {}, asset_selection=frozenset({dg.AssetKey(["a", "dataset"]), dg.AssetKey(["b", "dataset"])}))
-    assert one.tags["compliance/system"] == "a" and "compliance/system" not in two.tags
+def test_dagster_uses_this_coordinator_as_dagster_yaml_says(tmp_path: Path) -> None:
+    (tmp_path / "dagster.yaml").write_text((REPOSITORY / "dagster.yaml").read_text())
+    with dg.DagsterInstance.from_config(str(tmp_path)) as instance:
+        assert isinstance(instance.run_coordinator, NamedRunCoordinator)
 
 
 def test_dagster_is_told_to_keep_to_itself_and_one_run_for_each_system() -> None:
