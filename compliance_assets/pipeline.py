@@ -19,6 +19,7 @@ from typing import Any
 
 from compliance_assets.errors import ComplianceError, Misused, OutOfTurn, Rejected, StageError, Waiting
 from compliance_assets.evidence.archive import Archive, Record
+from compliance_assets.evidence.deployments import desired_state
 from compliance_assets.evidence.dossier import Chain, Dossier, head_of, require_head
 from compliance_assets.evidence.home import Home, find_home
 from compliance_assets.evidence.records import StageExecution, StageReuse, Statement
@@ -89,13 +90,13 @@ class River:
     def references(self, system: str) -> dict[str, str]:
         """The candidate models that stand outside a release: in production now, and first assessed (the baseline)."""
         target = self.definition(system).system.deployment.environment
-        rollouts = [record for record in self.archive.deployments(target)
-                    if record.body.system == system and record.body.action in ("full_rollout", "rolled_back")]
+        steps = [record for record in self.archive.deployments(target) if record.body.system == system]
+        first = next((record.body.staged for record in steps if record.body.action == "full_rollout"), None)
+        production = desired_state(target, steps).production
         found: dict[str, str] = {}
-        for role, record in (("production", rollouts[-1] if rollouts else None), ("baseline", rollouts[0] if rollouts else None)):
-            if record is not None:
-                staged = self.archive.executions_of(Digest.parse(record.body.staged))
-                found[role] = staged[-1].body.inputs["candidate_model"]
+        for role, staged in (("production", production.staged if production else None), ("baseline", first)):
+            if staged is not None:
+                found[role] = self.archive.executions_of(Digest.parse(staged))[-1].body.inputs["candidate_model"]
         return found
 
 

@@ -53,9 +53,25 @@ def progress(event: str, facts: Mapping[str, object]) -> None:
     """Says what a stage is doing, on stderr, while it does it."""
     if event in ("stage_entered", "produced", "gate_judged", "stage_completed", "gate_failed", "stage_reused", "stage_failed"):
         return
+    if event == "step_waiting" and not _worth_saying(facts):
+        return
     said = ", ".join(f"{key} {value}" for key, value in facts.items()
                      if key not in ("system", "stage", "run", "attempt", "launcher", "definition"))
     click.echo(click.style(f"    {event.replace('_', ' ')}{': ' + said if said else ''}", dim=True), err=True)
+
+
+_said: dict[object, int] = {}
+
+
+def _worth_saying(facts: Mapping[str, object]) -> bool:
+    """A step that waits for requests says so when it begins and at every quarter, not every second."""
+    requests, wanted = int(str(facts["requests"])), max(1, int(str(facts["wanted"])))
+    quarter = 4 * requests // wanted
+    step = (facts["run"], facts["kind"])
+    if _said.get(step, -1) >= quarter:
+        return False
+    _said[step] = quarter
+    return True
 
 
 def people_keys(river: River) -> dict[str, Path]:

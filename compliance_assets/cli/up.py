@@ -5,6 +5,7 @@ Dagster's webserver listens on a Unix socket that only its owner can reach; what
 
 from __future__ import annotations
 
+import getpass
 import os
 import signal
 import socket
@@ -75,7 +76,7 @@ class Children:
 def up(port: int, mlflow_port: int, mlflow: bool, serve: bool, read_only: bool, root: Path | None) -> None:
     """Dagster's UI behind the guard, its daemon and the model servers. One Ctrl-C ends all.
 
-    Prints an operator's and an auditor's token; sign in with one. Everything listens on 127.0.0.1 only.
+    Prints your token as operator (runs you launch carry your name) and an auditor's. Everything listens on 127.0.0.1 only.
     """
     from compliance_assets.web.guard import run_guard
     from compliance_assets.web.ui_users import TOKENS_FILE, Role, issue_tokens, read_users
@@ -90,7 +91,7 @@ def up(port: int, mlflow_port: int, mlflow: bool, serve: bool, read_only: bool, 
             write_dagster_yaml(river.home)
         workspace = _workspace(Path(sockets))
         tokens_file = river.home.keys / TOKENS_FILE
-        tokens = issue_tokens(tokens_file, (("operator", Role.OPERATOR), ("auditor", Role.READER)))
+        tokens = issue_tokens(tokens_file, ((getpass.getuser(), Role.OPERATOR), ("auditor", Role.READER)))
         children = Children(river.home.logs)
         # uvicorn ends by raising the signal again; as KeyboardInterrupt it unwinds through here and ends the children too.
         signal.signal(signal.SIGTERM, signal.default_int_handler)

@@ -23,7 +23,8 @@ def serving_authority(archive: Archive, environment: str, model: Digest, purpose
 
     integration: 1. a stage record says that these bytes were staged, and every gate on the way passed.
     rollout: 1. a deployment intent names this model and environment; 2. the approval that it rests on passed every gate, with
-    everything before it; 3. that approval is for this environment and this model, and has not been withdrawn.
+    everything before it; 3. that approval is for this environment and this model, and its deployment
+    was neither aborted nor withdrawn since.
     """
     if purpose == "integration":
         staged = [record for record in archive.find(model, "file") if record.body.stage == "model_registration"]
@@ -38,8 +39,9 @@ def serving_authority(archive: Archive, environment: str, model: Digest, purpose
     if not intents:
         raise _refused(model, environment, "no record says that its deployment was intended")
     intent = intents[-1]
-    if any(record.body.action == "withdrawn" and record.index > intent.index for record in steps):
-        raise _refused(model, environment, "it was withdrawn")
+    for record in steps:
+        if record.index > intent.index and record.body.approval == intent.body.approval and record.body.action in ("aborted", "withdrawn"):
+            raise _refused(model, environment, f"its deployment was {record.body.action}: {record.body.reason or 'no reason was given'}")
     # (2)
     approvals = [record for record in archive.executions_of(Digest.parse(intent.body.approval))
                  if record.body.stage == "pre_deployment_approval"]

@@ -6,15 +6,17 @@ record stands in the ledger. Numbers are floats, so that Dagster plots their his
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import dagster as dg
 
-from compliance_assets.orchestration.interval_plot import interval_plot
+from compliance_assets.governance.charts import findings, for_asset
 from compliance_assets.pipeline import Advance, River
 from compliance_assets.policy.gates import Finding, GateReport, Verdict
+from compliance_assets.trust.canonical import Digest
 
 _MOST_NUMBERS = 40
 Metadata = dict[str, dg.MetadataValue]
@@ -70,9 +72,8 @@ def check_results(outcome: Advance) -> Iterator[dg.AssetCheckResult]:
             metadata |= {name: dg.MetadataValue.float(number) for name, number in
                          (("value", _float(deciding.value)), ("threshold", _float(deciding.bound)),
                           ("lower", _float(deciding.lower)), ("upper", _float(deciding.upper))) if number is not None}
-        plot = interval_plot(f"{outcome.stage.makes}: {report.gate}", report.findings)
-        if plot is not None:
-            metadata["plot"] = dg.MetadataValue.md(plot)
+            drawn = findings.chart((report,))
+            metadata["plot"] = dg.MetadataValue.md(f"{drawn.markdown}\n\n{drawn.markdown_table}")
         yield dg.AssetCheckResult(check_name=report.gate, passed=bool(report), severity=dg.AssetCheckSeverity.ERROR,
                                   description=_said(report), metadata=metadata)
 
@@ -86,6 +87,25 @@ def _numbers(observations: Mapping[str, Any]) -> Metadata:
             number = _float(item)
             if number is not None and len(found) < _MOST_NUMBERS:
                 found[f"observed/{name}/{key}" if key else f"observed/{name}"] = dg.MetadataValue.float(number)
+    return found
+
+
+REPORTS: Mapping[str, str] = {"dataset": "quality_report", "features": "report", "candidate_model": "record",
+                              "evaluation_report": "report"}
+"""Where each value names the JSON that its charts are made from; the other assets have only their gates."""
+
+
+def _charts(river: River, system: str, outcome: Advance) -> Metadata:
+    """What the stage measured, as pictures that Dagster shows inline, each with a table of the same numbers."""
+    asset = outcome.stage.makes
+    filed: Mapping[str, Any] = {}
+    if asset in REPORTS:
+        digest = Digest.parse(getattr(outcome.value, REPORTS[asset]))
+        filed = json.loads(river.archive.artefacts.get_bytes(digest))
+    minimum = river.definition(system).system.evaluation.fairness.minimum_group
+    found: Metadata = {}
+    for chart in for_asset(asset, filed, outcome.reports, minimum_group=minimum):
+        found[f"chart/{chart.name}"] = dg.MetadataValue.md(f"{chart.markdown}\n\n{chart.markdown_table}")
     return found
 
 
@@ -104,10 +124,7 @@ def output(river: River, system: str, outcome: Advance) -> dg.Output[str]:
     if files:
         metadata["artefacts"] = dg.MetadataValue.table(files)
     metadata |= {f"registry/{name}": dg.MetadataValue.text(value) for name, value in outcome.published.items()}
-    for report in outcome.reports:
-        plot = interval_plot(f"{outcome.stage.makes}: {report.gate}", report.findings)
-        if plot is not None:
-            metadata[f"plot/{report.gate}"] = dg.MetadataValue.md(plot)
+    metadata |= _charts(river, system, outcome)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", dg.BetaWarning)  # `data_version` is beta in Dagster 1.13; a test reads it back
         return dg.Output(str(outcome.digest), metadata=metadata, data_version=dg.DataVersion(str(outcome.digest)))

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
 POLL_SECONDS = 0.5
 REASSERT_SECONDS = 3.0
+ROUTER_CHECKS_SECONDS = 1.5
 LONGEST_BACKOFF_SECONDS = 30.0
 HEALTHY_AFTER_SECONDS = 60.0
 STARTING_SECONDS = 120.0
@@ -57,6 +58,7 @@ class _Running:
     reason: str = ""
     since: str = ""
     started: float = 0.0
+    ready_at: float = 0.0
     crashes: int = 0
     not_before: float = 0.0
     refused_at: int | None = None
@@ -186,7 +188,7 @@ class Supervisor:
         except (ServingError, KeyError, TypeError):
             digest = ""
         if digest == running.slot.model:  # also while people have stopped it: 503, but it is the right one
-            running.state, running.since = "ready", now_text()
+            running.state, running.since, running.ready_at = "ready", now_text(), time.monotonic()
             self._note("server_ready", slot=name, model=digest, pid=running.process.pid if running.process else None)
         elif time.monotonic() - running.started > STARTING_SECONDS and running.process is not None:
             self._note("server_too_slow", slot=name, model=running.slot.model)
@@ -241,6 +243,10 @@ class Supervisor:
         running = self._servers.get(slot.name) if slot is not None else None
         return running is not None and slot is not None and _same(running.slot, slot) and running.state == "ready"
 
+    def _known_to_router(self, slot: Slot) -> bool:
+        """Whether the router's own health check, one a second, has had the time to find the server."""
+        return time.monotonic() - self._servers[slot.name].ready_at > ROUTER_CHECKS_SECONDS
+
     def _route(self, state: DesiredState) -> bool:
         """Give weights to what is ready; say so when the state that the records ask for holds in full.
 
@@ -273,7 +279,7 @@ class Supervisor:
                 self._note("routed", blue=weights["blue"], green=weights["green"], stand_in=list(stand_in), shadow=shadow)
             self._routed, self._routed_at = routed, time.monotonic()
         wanted = [slot for slot in (state.production, state.candidate) if slot is not None]
-        if self._applied != state.index and all(self._ready(slot) for slot in wanted):
+        if self._applied != state.index and all(self._ready(slot) and self._known_to_router(slot) for slot in wanted):
             self._applied = state.index
             self._note("applied", index=state.index, at=now_text())
         return True

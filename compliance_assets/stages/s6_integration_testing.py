@@ -124,8 +124,10 @@ def _ask(work: Work, client: Client, spec: ServerSpec, candidate: CandidateModel
     items += suites.contract(client, spec, definition.contract, needed, rows[0], asked)
     work.tell("asked", suite="contract", tests=len(items))
     model = load(registry_bytes, candidate.trusted_types)
-    ours = favourable_scores(model, serving_features(definition, rows, schema=serving_schema(definition)))
-    items += suites.parity(client, rows, [float(score) for score in ours], asked)
+    schema = serving_schema(definition)
+    batches = [rows[start:start + suites.BATCH] for start in range(0, len(rows), suites.BATCH)]
+    ours = [float(score) for batch in batches for score in favourable_scores(model, serving_features(definition, batch, schema=schema))]
+    items += suites.parity(client, rows, ours, asked)
     cases = json.loads(definition.file(system.integration.golden).read_bytes())
     attributes = {name: tuple(str(group) for group in declared.groups) for name, declared in system.data.protected.items()}
     items += suites.golden(client, cases, attributes, asked)

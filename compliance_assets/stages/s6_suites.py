@@ -24,6 +24,7 @@ from compliance_assets.serving.spec import ServerSpec
 
 Row = Mapping[str, Any]
 BATCH = 250
+SAME_SCORE = 1e-12
 LATENCY_REQUESTS = 100
 WARMING = 5
 
@@ -183,8 +184,9 @@ def parity(client: Client, rows: Sequence[Row], scores: Sequence[float], asked: 
     alone = [client.post_json("/predict", {"rows": [row]}).json() for row in rows[:10]]
     for answer in alone:
         asked.note(answer)
-    same = sum(repr(answer["scores"][0]) == repr(score) for answer, score in zip(alone, scores, strict=False))
-    yield _item("parity", "a row alone and in a batch gets the same score", f"{same} of {len(alone)}",
+    # Trees agree to the bit. A linear model's last bit depends on how many rows BLAS multiplies at once; nothing else may.
+    same = sum(abs(answer["scores"][0] - score) <= SAME_SCORE for answer, score in zip(alone, scores, strict=False))
+    yield _item("parity", "a row alone and in a batch gets the same score to 1e-12", f"{same} of {len(alone)}",
                 f"{len(alone)} of {len(alone)}")
 
 

@@ -169,7 +169,7 @@ def produce(work: Work, *, approval: Approval, staged_model: StagedModel) -> Dra
     state = rolling.state
     allowed = authority(work, approval, staged_model, state)
     if not all(allowed):
-        return Draft(_record(rolling, "", allowed, (), "refused", None), {})
+        return Draft(_stopped(rolling, state, allowed), {})
     _require_place(rolling, state)
     results: list[StepResult] = []
     with work.home.lock(f"deploy-{rolling.environment}", what=f"another deployment to {rolling.environment}"):
@@ -185,6 +185,18 @@ def produce(work: Work, *, approval: Approval, staged_model: StagedModel) -> Dra
     outcome: Literal["production", "aborted"] = "production" if results[-1].verdict == Verdict.PASS.value else "aborted"
     return Draft(_record(rolling, rollout.slot.name, allowed, tuple(results), outcome, rollout),
                  {"seconds": f"{time.monotonic() - begun:.1f}"})
+
+
+def _stopped(rolling: _Rolling, state: DesiredState, allowed: tuple[Finding, ...]) -> DeploymentRecord:
+    """Nothing is begun without authority; a candidate that lost it under way (revoked, rejected) stops answering."""
+    rollout = state.rollouts.get(rolling.approval.digest)
+    if rollout is None or state.candidate is None or state.candidate.approval != rolling.approval.digest:
+        return _record(rolling, "", allowed, (), "refused", None)
+    previous = rollout.previous
+    rolling.append("aborted", slot=rollout.slot.name, step=rollout.last.step,
+                   reason="; ".join(finding.sentence() for finding in allowed if not finding)[:2000],
+                   previous_model=previous.model if previous else "", previous_approval=previous.approval if previous else "")
+    return _record(rolling, rollout.slot.name, allowed, (), "aborted", rollout)
 
 
 def _record(rolling: _Rolling, slot: str, allowed: tuple[Finding, ...], steps: tuple[StepResult, ...],

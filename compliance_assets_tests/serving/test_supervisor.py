@@ -196,6 +196,7 @@ def test_a_rollout_goes_shadow_canary_full_and_back_and_every_crash_on_the_way_i
         until(lambda: env.status()["servers"]["green"]["state"] == "ready")
 
         # full; the version before it stays as standby and stands in at once
+        time.sleep(1.5)  # until then the version before may still stand in for the one that was killed
         full = env.record("full_rollout", new, "green")
         until(applied(env, full))
         assert set(env.ask(40, name="full").models) == {new}

@@ -50,13 +50,22 @@ def approved(approved_world: Path, tmp_path: Path) -> River:
 def supervised(river: River) -> Iterator[None]:
     """The environment's supervisor, in a thread of this process, with the real servers and the real ledger."""
     stop = threading.Event()
-    thread = threading.Thread(target=run_supervisor, args=(Home(river.home.path), river.root, "production"), kwargs={"stop": stop})
+    failed: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            run_supervisor(Home(river.home.path), river.root, "production", stop=stop)
+        except BaseException as error:  # noqa: BLE001  # told to the test below
+            failed.append(error)
+
+    thread = threading.Thread(target=run)
     thread.start()
     try:
-        for _ in range(100):
-            if is_supervised(river.home, "production"):
+        for _ in range(300):
+            if failed or is_supervised(river.home, "production"):
                 break
-            threading.Event().wait(0.1)
+            time.sleep(0.1)
+        assert not failed, failed
         yield
     finally:
         stop.set()
@@ -151,6 +160,27 @@ def test_too_few_requests_hold_the_step_and_deploying_again_goes_on(approved: Ri
             outcome = step(approved, "deployment", run="second")
         assert outcome, outcome.failures
     assert actions(approved) == ["intent", "shadow_started", "canary_started", "full_rollout"]
+
+
+def test_a_candidate_whose_approval_is_overruled_under_way_stops_answering(approved: River,
+                                                                            monkeypatch: pytest.MonkeyPatch) -> None:
+    from compliance_assets.evidence import inbox
+
+    monkeypatch.setattr("compliance_assets.stages.s8_deployment.measures.judged", lambda *a, **k: ((), ("it is held by the test",)))
+    definition = approved.definition(SYSTEM)
+    hurried = definition.system.deployment.model_copy(update={"wait_seconds": 1})
+    object.__setattr__(definition.system, "deployment", hurried)
+    monkeypatch.setattr("compliance_assets.stages.s8_deployment.rollout_digest", lambda system: _approved_rollout(approved))
+    with supervised(approved):
+        with pytest.raises(Waiting, match="held by the test"):
+            step(approved, "deployment")
+        decide(approved, OWNER, "reject")
+        inbox.admit(approved.archive)
+        outcome = step(approved, "deployment", run="overruled")
+        assert not outcome
+        assert "authority.stands" in " ".join(outcome.failures)
+        assert actions(approved) == ["intent", "shadow_started", "aborted"]
+        assert state(approved).candidate is None
 
 
 def _approved_rollout(river: River) -> str:

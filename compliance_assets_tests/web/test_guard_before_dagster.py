@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket as socketlib
 import subprocess
 import sys
 import time
@@ -129,6 +130,17 @@ def _until_up(ask: Any) -> None:
         time.sleep(0.3)
 
 
+def _until_listening(path: Path) -> None:
+    """By hand: httpx leaves its socket open when nobody answers on a Unix socket yet."""
+    deadline = time.monotonic() + 120
+    while True:
+        with socketlib.socket(socketlib.AF_UNIX) as probe:
+            if probe.connect_ex(str(path)) == 0:
+                return
+        assert time.monotonic() < deadline, "the webserver on the socket did not start"
+        time.sleep(0.3)
+
+
 @pytest.fixture(scope="module")
 def dagster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dagster]:
     folder = tmp_path_factory.mktemp("d")
@@ -148,8 +160,7 @@ def dagster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dagster]:
     behind = (sys.executable, "-m", "compliance_assets.orchestration.webserver", str(socket))
     with _process(*bare, folder=folder, home=home), _process(*behind, folder=folder, home=home):
         _until_up(lambda: httpx.get(f"http://127.0.0.1:{port}/server_info", trust_env=False))
-        with httpx.Client(transport=httpx.HTTPTransport(uds=str(socket))) as client:
-            _until_up(lambda: client.get("http://d/server_info"))
+        _until_listening(socket)
         yield Dagster(socket, port, home)
 
 
