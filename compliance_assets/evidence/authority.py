@@ -18,8 +18,10 @@ from compliance_assets.trust.canonical import Digest, parse_canonical
 Purpose = Literal["integration", "rollout"]
 
 
-def serving_authority(archive: Archive, environment: str, model: Digest, purpose: Purpose) -> Record:
+def serving_authority(archive: Archive, environment: str, model: Digest, purpose: Purpose, approval: str | None = None) -> Record:
     """The record that allows `model` to be loaded in `environment`, or a refusal.
+
+    `approval`: the one under which it is to be loaded, for a rollout; the latest that names the model where it is not said.
 
     integration: 1. the environment is none in which models answer people; 2. a stage record says that these bytes were staged,
     and every gate on the way passed.
@@ -40,7 +42,7 @@ def serving_authority(archive: Archive, environment: str, model: Digest, purpose
         return record
     # (1)
     steps = [record for record in archive.find(model, "deployed") if record.body.environment == environment]
-    intents = [record for record in steps if record.body.action == "intent"]
+    intents = [record for record in steps if record.body.action == "intent" and approval in (None, record.body.approval)]
     if not intents:
         raise _refused(model, environment, "no record says that its deployment was intended")
     intent = intents[-1]
@@ -56,9 +58,9 @@ def serving_authority(archive: Archive, environment: str, model: Digest, purpose
     chain = _chain(archive, approvals[-1], "approval")
     # (3)
     value = archive.artefacts.get_bytes(Digest.parse(intent.body.approval))
-    approval = parse_canonical(value)
-    if approval["environment"] != environment or approval["model"] != model:
-        raise _refused(model, environment, f"the approval is for {approval['environment']} and model {approval['model'][:12]}")
+    approved = parse_canonical(value)
+    if approved["environment"] != environment or approved["model"] != model:
+        raise _refused(model, environment, f"the approval is for {approved['environment']} and model {approved['model'][:12]}")
     if chain.digest("staged_model") != intent.body.staged:
         raise _refused(model, environment, "the intent names another staged model than the approval")
     return intent
