@@ -309,6 +309,44 @@ def test_a_version_that_was_rolled_back_may_not_be_loaded_again(approved: River)
         serving_authority(approved.archive, "production", model, "rollout")
 
 
+def _spec(river: River, **changes: Any) -> Any:
+    """What the supervisor would start the approved release's server with."""
+    from compliance_assets.serving.spec import ServerSpec
+
+    approval = river.head(SYSTEM, "approval")
+    value = river.value("approval", approval or Digest("0" * 64)).model_dump()
+    told: dict[str, Any] = {
+        "home": str(river.home.path), "root": str(river.root), "environment": "production", "purpose": "rollout", "server": "blue",
+        "system": SYSTEM, "release": "r", "model": value["model"], "definition": value["definition"], "snapshot": "ab" * 32,
+        "trusted_types": (), "feature_names": ("income",), "port": 1, "token": "x" * 16, "authority": str(approval)}
+    return ServerSpec(**told | changes)
+
+
+EVIDENCE: dict[str, Any] = {"snapshot": "ab" * 32, "trusted_types": [], "feature_names": ["income"], "threshold": "0.5"}
+
+
+def test_a_server_is_started_with_what_the_record_says_and_nothing_else(approved: River) -> None:
+    from compliance_assets.serving.loading import authorise
+
+    deployed(approved, "intent", evidence=EVIDENCE)
+    assert authorise(_spec(approved))
+    for changes in ({"snapshot": "cd" * 32}, {"definition": "cd" * 32}, {"release": "other"}, {"system": "other"},
+                    {"trusted_types": ("os.system",)}, {"authority": "cd" * 32}):
+        with pytest.raises(OutOfTurn, match="another|no record says"):
+            authorise(_spec(approved, **changes))
+
+
+def test_a_rollout_under_way_is_gone_on_with_under_its_own_approval(approved: River) -> None:
+    from compliance_assets.cli.work import _is_under_way
+
+    assert not _is_under_way(approved, SYSTEM)
+    deployed(approved, "intent", evidence=EVIDENCE)
+    deployed(approved, "shadow_started")
+    assert _is_under_way(approved, SYSTEM)
+    deployed(approved, "aborted")
+    assert not _is_under_way(approved, SYSTEM)
+
+
 def test_a_staged_model_may_be_tested_in_integration_and_nowhere_else(in_review: Path) -> None:
     river = open_river(in_review)
     model = Digest(river.value("staged_model", river.head(SYSTEM, "staged_model") or Digest("0" * 64)).model_dump()["model"])
@@ -355,7 +393,10 @@ def test_an_approval_taken_back_between_two_steps_ends_the_rollout(approved: Riv
 # ------------------------------------------------------------------------------------------------- code that goes wrong
 
 
-@pytest.mark.parametrize("said", ["raise KeyError('income')", "return 1 / 0", "raise SystemExit(0)", "assert False"])
+@pytest.mark.parametrize("said", [
+    "raise KeyError('income')", "return 1 / 0", "raise SystemExit(0)", "assert False",
+    "import polars as pl; return frame.with_columns(pl.lit('x').cast(pl.Int64).alias('y'))",
+])
 def test_feature_code_that_breaks_is_refused_with_a_remedy_and_recorded(project: Path, said: str) -> None:
     path = project / "systems" / SYSTEM / "features.py"
     path.write_text(path.read_text() + f"\n\n_whole = build\n\n\ndef build(frame):\n    {said}\n")
@@ -363,7 +404,7 @@ def test_feature_code_that_breaks_is_refused_with_a_remedy_and_recorded(project:
     assert step(river, "dataset")
     with pytest.raises(StageError) as refusal:
         step(river, "features")
-    assert refusal.value.rule and refusal.value.remedy and "feature_engineering" in str(refusal.value)
+    assert refusal.value.rule and refusal.value.remedy and ("feature_engineering" in str(refusal.value) or "build" in str(refusal.value))
     record = river.archive.made_by(SYSTEM, "feature_engineering")[-1]
     assert record.body.outcome == "error"
 

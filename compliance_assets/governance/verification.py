@@ -150,7 +150,7 @@ def _inside(archive: Archive, authentic: list[Record], found: Verification) -> s
         missing = {name: digest for name, digest in value.files().items() if record.body.files.get(name) != digest}
         if missing:
             found.problems.append(f"entry {record.index}: the record does not name {', '.join(missing)} of its output")
-        inner |= set(_digests(manifest))
+        inner |= set(_digests(manifest)) | set(_digests(record.body.observations))
     for record in authentic:
         if record.statement.kind == "definition":
             try:

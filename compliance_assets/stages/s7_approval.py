@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from compliance_assets.errors import OutOfTurn, Waiting
+from compliance_assets.errors import OutOfTurn, Waiting, no_environment
 from compliance_assets.evidence import inbox
 from compliance_assets.evidence.decisions import Standing, release_subjects, standing
 from compliance_assets.evidence.dossier import Dossier
@@ -55,9 +55,7 @@ def count(work: Work, staged_model: StagedModel, evaluation_report: EvaluationRe
     name = system.deployment.environment
     environment = work.organisation.environments.get(name)
     if environment is None:
-        raise Waiting(
-            f"There is no environment {name!r} in organisation.yaml to approve anything for.", rule="environment", value=name,
-            remedy="Name a second person and the environment there, and have it approved; or deploy to one that exists.")
+        raise no_environment(name, system.system, work.organisation.environments)
     dossier = Dossier(system.system, work.definition.digest, work.archive.executions_of)
     chain = dossier.require(RULE, {"staged_model": staged_model.digest, "evaluation_report": evaluation_report.digest,
                                    "integration_report": integration_report.digest})
