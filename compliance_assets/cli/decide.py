@@ -48,7 +48,7 @@ def _decide(decision: Kind, system: str, person: str, role: str, key: Path | Non
         shown.as_json({"decision": decision, "person": person, "role": role, "statement": statement.digest, "file": str(path),
                        "subjects": {name: str(digest) for name, digest in statement.subjects}})
         return
-    click.echo(f"\n{person} signed: {decision}. Statement {statement.digest.short}, in the inbox.")
+    click.echo(f"\n{person} signed: {decision}. Statement {statement.digest}, in the inbox.")
     click.echo(f"The approval sensor takes it from there; without Dagster: compliance deploy {system}")
 
 

@@ -55,11 +55,12 @@ def review_document(river: River, system: str) -> dict[str, Any]:
         "stages": [_stage(chain.records[rule.makes]) for rule in RIVER if rule.makes in chain.records],
         "judgement": _judgement(chain, river, system, references),
         "replaces": references["production"] if "production" in references else "",
-        "heard": [{"person": r.body.person, "role": r.body.role, "at": r.body.issued, "rationale": r.body.rationale}
+        "heard": [{"person": r.body.person, "role": r.body.role, "at": r.body.issued, "rationale": r.body.rationale,
+                   "statement": str(r.digest)}
                   for r in found.counted],
         "missing": [{"role": role, "people": people} for role, people in found.missing],
         "not_counted": [{"person": person, "why": why} for person, why in found.refused],
-        "rejected": [{"person": r.body.person, "rationale": r.body.rationale} for r in found.rejected],
+        "rejected": [{"person": r.body.person, "rationale": r.body.rationale, "statement": str(r.digest)} for r in found.rejected],
         "authorises": [_step(step) for step in declared.declaration()["deployment"]["steps"]],
         "undoes_itself": [_abort(rule) for rule in declared.declaration()["deployment"]["abort_when"]],
         "valid_for": declared.approval.valid_for,
