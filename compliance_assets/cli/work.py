@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from compliance_assets.cli import shown
 from compliance_assets.cli.options import driver, json_option, open_project, progress, root_option
 from compliance_assets.policy.river import ASSETS, RIVER, STAGE_NAMES
+
+if TYPE_CHECKING:
+    from compliance_assets.pipeline import River
 
 STAGE = click.Choice([*STAGE_NAMES, *ASSETS, *(str(rule.number) for rule in RIVER)])
 
@@ -102,7 +106,18 @@ def deploy(system: str, root: Path | None, as_json: bool) -> None:
     from compliance_assets.errors import Waiting
 
     river = open_project(root, listeners=() if as_json else (progress,))
-    drive_and_show(river, system, "pre_deployment_approval", "deployment", as_json, Waiting)
+    # A rollout under way goes on, or is ended, under the approval it began with: stage 8 asks whether that still stands.
+    start = "deployment" if _is_under_way(river, system) else "pre_deployment_approval"
+    drive_and_show(river, system, start, "deployment", as_json, Waiting)
+
+
+def _is_under_way(river: River, system: str) -> bool:
+    """Whether the release of `system` that was approved last is being rolled out."""
+    from compliance_assets.evidence.deployments import desired_state
+
+    environment = river.definition(system).system.deployment.environment
+    candidate = desired_state(environment, river.archive.deployments(environment)).candidate
+    return candidate is not None and candidate.system == system and candidate.approval == river.head(system, "approval")
 
 
 @click.command()
