@@ -108,7 +108,7 @@ class Archive:
                 return None
             if record.body.decision == "approve" and record.body.scope.purpose == purpose:
                 people[record.body.person] = record.body.role
-                if _quorum(people, requires, _organisation_at(reigns, entry.index)):
+                if quorum(people, requires, _organisation_at(reigns, entry.index)):
                     return entry.index
         return None
 
@@ -229,9 +229,9 @@ class Archive:
             people = approved.setdefault(digest, {})
             organisation = _organisation_at(reigns, record.index)
             if record.body.decision == "approve":
-                already = _quorum(people, organisation.definitions.approved_by, organisation)
+                already = quorum(people, organisation.definitions.approved_by, organisation)
                 people[record.body.person] = record.body.role
-                if not already and _quorum(people, organisation.definitions.approved_by, organisation):
+                if not already and quorum(people, organisation.definitions.approved_by, organisation):
                     order = [*[d for d in order if d != digest], digest]
             elif record.body.decision in ("reject", "revoke"):
                 people.clear()
@@ -338,7 +338,7 @@ def check_decision(envelope: Envelope, statement: Statement, organisation: Organ
     verify_person(envelope, body.person, organisation.allowed_signers_text(body.person), parse_rfc3339(body.issued))
 
 
-def _quorum(people: Mapping[str, str], requires: Iterable[Any], organisation: Organisation) -> bool:
+def quorum(people: Mapping[str, str], requires: Iterable[Any], organisation: Organisation) -> bool:
     """Whether distinct people in their signed roles fill every requirement. No requirement is never fulfilled."""
     wanted = tuple(requires)
     if not wanted:
