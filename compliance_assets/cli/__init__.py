@@ -27,7 +27,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "reject": ("decide:reject", "Reject the release in review, with a reason."),
     "defer": ("decide:defer", "Put the decision off until a date, with a reason."),
     "revoke": ("decide:revoke", "Take back a decision that you signed."),
-    "definition": ("definition:definition", "Show or approve the definition of a system."),
+    "definition": ("definition:definition", "Show, compare or approve the definition of a system."),
     "deploy": ("work:deploy", "Stages 7 and 8 by hand; the same gates."),
     "serve": ("work:serve", "Supervise an environment's model servers and router."),
     "verify": ("inspect:verify", "Recompute every root, signature, chain and artefact."),

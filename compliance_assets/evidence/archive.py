@@ -217,14 +217,17 @@ class Archive:
         """Every decision in which `digest` is the subject called `name`."""
         return self._listed(digest, f"subject:{name}")
 
-    def definition_in_force(self, system: str) -> Digest | None:
-        """The definition that enough people approved last, or None. A rejected or revoked one is not in force."""
+    def definition_in_force(self, system: str, before: int | None = None) -> Digest | None:
+        """The definition that enough people approved last, or None. A rejected or revoked one is not in force.
+
+        `before`: as it was when the ledger had this many entries.
+        """
         reigns = self.reigns()
         approved: dict[Digest, dict[str, str]] = {}
         order: list[Digest] = []
         for record in self._listed(records.of_system(system), "decided:definition"):
             digest = record.statement.subject("definition")
-            if digest is None:
+            if digest is None or (before is not None and record.index >= before):
                 continue
             people = approved.setdefault(digest, {})
             organisation = _organisation_at(reigns, record.index)

@@ -17,6 +17,7 @@ from compliance_assets.errors import Misused
 from compliance_assets.evidence import inbox
 from compliance_assets.evidence.archive import check_decision
 from compliance_assets.evidence.records import Decision, Scope, Statement
+from compliance_assets.governance.change_control import compare, shown_to_approver
 from compliance_assets.governance.review import open_review, review_document
 from compliance_assets.pipeline import River
 from compliance_assets.trust.canonical import Digest, canonical_json, rfc3339
@@ -62,7 +63,9 @@ def decide_definition(river: River, system: str, signer: Signer, decision: Kind,
     """Sign a decision about the definition of a system as its files stand."""
     _reason(rationale)
     definition = river.definition(system)
-    shown = river.archive.artefacts.put_bytes(canonical_json(definition.parts()))
+    in_force = river.archive.definition_in_force(system)
+    compared = compare(river, system) if in_force is not None else None
+    shown = river.archive.artefacts.put_bytes(canonical_json(shown_to_approver(definition.parts(), compared)))
     return _sign(river, Statement((("definition", definition.digest),),
                                   _about(river, signer, decision, rationale, opened_seconds, shown, "definition", system,
                                          definition.digest)), signer)

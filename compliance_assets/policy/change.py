@@ -202,7 +202,7 @@ def _bounds(bounds: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Each bound once for every attribute it is over, with what it accepts as an interval."""
     found: list[tuple[str, Any]] = []
     for bound in bounds:
-        rest = {name: value for name, value in bound.items() if name in ("judged_on", "level", "because")}
+        rest = {name: value for name, value in bound.items() if name not in ("metric", "over", "at_least", "at_most", "between")}
         accepts = list(bound["between"]) if "between" in bound else [bound.get("at_least"), bound.get("at_most")]
         over = bound["over"] if bound.get("over") else [None]
         found += [(bound["metric"] + (f" over {name}" if name else ""), {**rest, "accepts": accepts}) for name in over]
