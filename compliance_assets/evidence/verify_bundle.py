@@ -688,15 +688,18 @@ class Bundle:
         earlier = [e for e in self.own("deployment") if e.index < step.index and e.body["environment"] == body["environment"]
                    and e.body["approval"] == body["approval"] and e.body["model"] == body["model"]]
         begun = [e for e in earlier if e.body["action"] in ("shadow_started", "canary_started", "full_rollout")]
+        taken_back = [e for e in self.own("deployment") if e.index < step.index and e.body["environment"] == body["environment"]
+                      and e.body["action"] == "rolled_back" and e.body["previous_approval"] == body["approval"] != e.body["approval"]]
+        ended = [e for e in (*earlier, *taken_back) if e.body["action"] in ("aborted", "withdrawn") or e in taken_back]
         if body["action"] == "rolled_back":
             if not any(e.body["action"] == "full_rollout" for e in earlier):
                 no("the version to return to was never in production here")
-            if any(e.body["action"] in ("withdrawn", "aborted") for e in earlier):
-                no("the version to return to was withdrawn or aborted")
+            if ended:
+                no("the version to return to was withdrawn, aborted or taken back itself")
             return
         if body["action"] in ("aborted", "withdrawn"):
             return  # a version stops answering: that needs no authority
-        if any(e.body["action"] in ("aborted", "withdrawn") for e in earlier):
+        if ended:
             no("its rollout had ended, and a new approval is needed")
         if body["action"] == "intent":
             at = moment(body["at"])
@@ -753,11 +756,12 @@ class Bundle:
 
     def verify(self, head: str | None, policy: str | None) -> None:
         """Everything, in order; later parts need the earlier ones."""
-        if not (self.attempt("manifest.json", self._read_system) and self.attempt("ledger", self.read_ledger)
-                and self.attempt("trust policies", self.read_policies)):
+        if not (self.attempt("manifest.json", self._read_system) and self.attempt("ledger", self.read_ledger)):
+            return
+        self.attempt("what you hold", self.check_held, head, policy)
+        if not self.attempt("trust policies", self.read_policies):
             return
         self.attempt("checkpoint", self.check_checkpoint)
-        self.attempt("what you hold", self.check_held, head, policy)
         latest: datetime | None = None
         for entry in self.entries:
             if self.attempt(f"entry {entry.index} ({entry.kind})", self.check_entry, entry, latest) and entry.kind != "decision":
