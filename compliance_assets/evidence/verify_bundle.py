@@ -696,6 +696,7 @@ class Bundle:
                 no("the version to return to was never in production here")
             if ended:
                 no("the version to return to was withdrawn, aborted or taken back itself")
+            self._require_standing(approval, value, step.index)
             return
         if body["action"] in ("aborted", "withdrawn"):
             return  # a version stops answering: that needs no authority
@@ -708,6 +709,7 @@ class Bundle:
             if value["trust_policy"] != body["trust_policy"] or value["definition"] != self.in_force(step.index):
                 no("its approval was given under another trust policy or definition than those in force")
             self._require_standing(approval, value, step.index)
+            self._require_reviews(step)
             return
         plan = self.definition(value["definition"])["declaration"]["deployment"]["steps"]
         if not any(e.body["action"] == "intent" for e in earlier):
@@ -743,6 +745,16 @@ class Bundle:
                     or (e.body["decision"] == "reject" and e.subjects.get("model") == value["model"]
                         and e.body["scope"]["environment"] == value["environment"] and not self._revoked(e, before))):
                 no(f"{e.body['person']} had revoked or rejected it (entry {e.index})")
+
+    def _require_reviews(self, intent: Entry) -> None:
+        """No emergency act before it had been left unreviewed, by anybody but its author, beyond its date."""
+        for act in self.own("deployment"):
+            due = act.body["evidence"].get("review_due")
+            if act.index < intent.index and due and act.body["environment"] == intent.body["environment"] and moment(due) < intent.when:
+                author = {person["id"] for person in self.policy_at(act.index)["people"] if act.body["launcher"] in person["launchers"]}
+                if not any(e.subjects.get("return") == act.digest and e.body["person"] not in author and e.index < intent.index
+                           for e in self.own("decision")):
+                    no(f"the emergency act in entry {act.index} had not been reviewed in time")
 
     def check_deployed(self, entry: Entry) -> None:
         value = self.value(entry.body["output"])
@@ -808,6 +820,8 @@ def named_artefacts(entries: Iterable[Entry], system: str, parsed: Any) -> dict[
                 named.setdefault(digest, f"entry {entry.index}, {name}")
         elif entry.kind == "decision" and body["shown"]:
             named.setdefault(body["shown"], f"entry {entry.index}, shown")
+        elif entry.kind == "deployment" and "snapshot" in body["evidence"]:
+            named.setdefault(body["evidence"]["snapshot"], f"entry {entry.index}, snapshot")
         elif entry.kind == "definition":
             named.setdefault(body["declaration"], f"entry {entry.index}, declaration")
             named.setdefault(body["parts"], f"entry {entry.index}, parts")

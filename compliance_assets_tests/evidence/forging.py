@@ -14,6 +14,7 @@ from typing import Any
 
 from compliance_assets.evidence import verify_bundle as vb
 from compliance_assets.pipeline import River
+from compliance_assets.registry import Registry
 from compliance_assets.trust.canonical import canonical_json
 from compliance_assets.trust.dsse import PAYLOAD_TYPE, Envelope, pae, sign_envelope
 from compliance_assets.trust.keys import SigningKey
@@ -24,21 +25,25 @@ Json = dict[str, Any]
 
 
 def simulated_rollout(river: River, system: str) -> None:
-    """The records of a rollout as stage 8 writes them, without servers: intent, shadow, canary, full."""
+    """The records of a rollout as stage 8 writes them, without servers: intent, shadow, canary, full; and the registry after it."""
+    from compliance_assets.evidence.deployments import desired_state
     from compliance_assets.evidence.records import DeploymentStep
     from compliance_assets.trust.canonical import digest_of, rfc3339
 
     approval = river.archive.made_by(system, "pre_deployment_approval")[-1]
     value = json.loads(river.archive.artefacts.get_bytes(type(approval.digest)(approval.body.output)))
     steps = river.definition(system).system.declaration()["deployment"]["steps"]
+    staged = river.value("staged_model", type(approval.digest)(value["staged_model"])).model_dump()
+    slot = desired_state(value["environment"], river.archive.deployments(value["environment"])).free_slot
     plan = [("intent", "0", 0), ("shadow_started", "0", 0), ("canary_started", steps[1]["canary"]["share"], 1), ("full_rollout", "1", 2)]
     for action, share, step in plan:
         judged = {"judged": {"step": step - 1, "verdict": "PASS", "findings": []}} if step else {}
         river.archive.append_deployment(DeploymentStep(
-            system=system, environment=value["environment"], action=action, release="ab" * 32, staged=value["staged_model"],  # type: ignore[arg-type]
-            model=value["model"], approval=approval.body.output, slot="blue", share=share, step=step, previous_model="", previous_approval="",
+            system=system, environment=value["environment"], action=action, release=staged["release"], staged=value["staged_model"],  # type: ignore[arg-type]
+            model=value["model"], approval=approval.body.output, slot=slot, share=share, step=step, previous_model="", previous_approval="",
             run="deploying", launcher="engineer", at=rfc3339(river.now()), definition=value["definition"], trust_policy=river.organisation.digest,
             composite_version=digest_of({"system": system}), evidence=judged, reason="", demonstration=True))
+    Registry(river.home).promote(staged["registry_name"], staged["registry_version"])
 
 
 class Forger:

@@ -433,6 +433,24 @@ def rolled_back_to_nowhere(f: Forger) -> None:
     back["predicate"]["action"] = "rolled_back"
 
 
+def returned_to_a_revoked_version(f: Forger) -> None:
+    revocation = f.copy(f.decisions()[0])
+    revocation["predicate"].update(decision="revoke", revokes=vb.sha256(canonical_json(f.decisions()[0])), nonce="other")
+    f.copy(f.deployment("full_rollout"))["predicate"].update(action="rolled_back", run="back")
+
+
+def returned_to_a_withdrawn_version(f: Forger) -> None:
+    f.copy(f.deployment("full_rollout"))["predicate"].update(action="withdrawn", run="stop")
+    f.copy(f.deployment("full_rollout"))["predicate"].update(action="rolled_back", run="back")
+
+
+def deployed_over_an_unreviewed_emergency(f: Forger) -> None:
+    intent = f.deployment("intent")
+    act = f.copy(intent, at=f.entries.index(intent))
+    act["predicate"].update(action="withdrawn", approval=intent["predicate"]["approval"],
+                            evidence={"review_due": rfc3339(parse_rfc3339(intent["predicate"]["at"]) - timedelta(days=1))})
+
+
 def clock_set_back(f: Forger) -> None:
     earlier = f.stage("integration_testing")["predicate"]
     earlier["finished"] = rfc3339(parse_rfc3339(earlier["finished"]) + timedelta(minutes=10))
@@ -537,6 +555,9 @@ ATTACKS: list[tuple[str, Attack, str]] = [
     ("rolled out after an abort", after_an_abort, "its rollout had ended"),
     ("deployed after a revocation", revoked_before_deployment, "had revoked or rejected it"),
     ("returned to what never was in production", rolled_back_to_nowhere, "was never in production here"),
+    ("returned to a version that was revoked", returned_to_a_revoked_version, "had revoked or rejected it"),
+    ("returned to a version that was withdrawn", returned_to_a_withdrawn_version, "was withdrawn, aborted or taken back"),
+    ("deployed over an emergency that nobody reviewed", deployed_over_an_unreviewed_emergency, "had not been reviewed in time|had ended"),
     ("the clock set back", rewritten(clock_set_back), "the clock was set back"),
     ("own people, approved by nobody", own_people, "under another trust policy"),
     ("a verdict without the gate's key", without_the_gates_key, "not signed by the gate key"),
