@@ -163,7 +163,8 @@ def authority(work: Work, approval: Approval, staged: StagedModel, state: Desire
              note="its rollout ended; a new approval is needed" if used_up else ""),
         # (7)
         fact("authority.reviews", not overdue or rollout is not None, bound="none overdue",
-             value=", ".join(f"{due.action} in entry {due.index}" for due in overdue) or "none overdue", note="an emergency act was not reviewed in time" if overdue else ""),
+             value=", ".join(f"{due.action} in entry {due.index}" for due in overdue) or "none overdue",
+             note="an emergency act was not reviewed in time" if overdue else ""),
     )
 
 
