@@ -7,6 +7,8 @@ verdict, and it is recorded as one. Errors are for what must not be possible, an
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 
 class ComplianceError(Exception):
     """A refusal. `str(error)` is one sentence; `rule`, `value` and `remedy` are its parts."""
@@ -90,6 +92,16 @@ class ConflictingRecord(ComplianceError):
 
 class Waiting(ComplianceError):
     """Something people must do first has not happened yet. Not a verdict: nothing was judged."""
+
+
+def no_environment(name: str, system: str, known: Iterable[str]) -> Waiting:
+    """A release that is meant for an environment which organisation.yaml does not have."""
+    return Waiting(
+        f"There is no environment {name!r} in organisation.yaml to approve anything for (there is: {', '.join(known)}).",
+        rule="environment", value=name,
+        remedy=f"Set deployment.environment in systems/{system}/system.yaml to one that exists, and approve that "
+               f"(`compliance definition approve {system}`); or add {name!r}, and a second person, to organisation.yaml, and have it "
+               "approved (`compliance definition approve --trust-policy`).")
 
 
 class Rejected(ComplianceError):

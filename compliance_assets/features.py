@@ -79,6 +79,9 @@ def compute(definition: Definition, raw: pl.DataFrame) -> pl.DataFrame:
         raise StageError(f"{features.build} looks at a column that no feature declares: {str(error).splitlines()[0]}.",
                          rule="feature sources", value=str(error).splitlines()[0],
                          remedy="Declare it under `from` of the feature that uses it.") from error
+    except pl.exceptions.PolarsError as error:
+        raise StageError(f"{features.build} cannot be computed: {str(error).splitlines()[0][:300]}.", rule="feature code",
+                         value=type(error).__name__, remedy="Mend the expression; check it on a few raw rows.") from error
     if frame.height != visible.height:
         raise StageError(f"{features.build} made {frame.height} rows of {visible.height}.", rule="features keep rows",
                          value=str(frame.height), remedy="Return exactly one row for each row, in the same order.")

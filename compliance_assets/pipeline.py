@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import time
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -20,7 +21,7 @@ from typing import Any
 from compliance_assets.errors import ComplianceError, Misused, OutOfTurn, Rejected, StageError, Waiting
 from compliance_assets.evidence.archive import Archive, Record
 from compliance_assets.evidence.deployments import desired_state
-from compliance_assets.evidence.dossier import Chain, Dossier, head_of, require_head
+from compliance_assets.evidence.dossier import Chain, Dossier, head_of, overtaken, refuse_overtaken, require_head
 from compliance_assets.evidence.home import Home, find_home
 from compliance_assets.evidence.records import StageExecution, StageReuse, Statement
 from compliance_assets.evidence.surroundings import environment, environment_digest, working_tree
@@ -219,6 +220,13 @@ def _advance(river: River, system: str, stage: Stage, inputs: Mapping[str, Diges
             tell("stage_failed", error=type(error).__name__, message=str(error))
             _record_error(river, rule, error, driver, started, tell, chain, given, definition, key, produce_key, in_force)
             raise
+        except (Exception, SystemExit) as error:  # the system's own code may raise anything; what is not its fault travels on
+            refusal = _own_code_broke(error, definition, rule)
+            if refusal is None:
+                raise
+            tell("stage_failed", error=type(error).__name__, message=str(refusal))
+            _record_error(river, rule, refusal, driver, started, tell, chain, given, definition, key, produce_key, in_force)
+            raise refusal from error
 
     # record
     body = _execution(river, rule, "passed" if reports and all(reports) else "failed", driver, started, tell, given, definition, key,
@@ -237,6 +245,8 @@ def require(river: River, system: str, rule: StageRule, inputs: Mapping[str, Dig
     chain = river.dossier(system).require(rule, inputs)
     for name, digest in inputs.items():
         require_head(name, digest, river.head(system, name), rule.name, system)
+        if name != "approval":  # a later *no* is judged by stage 8 itself, which must be entered to end a rollout under way
+            refuse_overtaken(chain.records[name], river.archive.made_by(system, rule_named(name).name), rule.name, name)
     return chain
 
 
@@ -276,13 +286,27 @@ def _judged(stage: Stage, work: Work, draft: Draft, values: Mapping[str, Value],
             halted_by = report.gate
 
 
+def _own_code_broke(error: BaseException, definition: Definition, rule: StageRule) -> StageError | None:
+    """What the system's own code raised, as a refusal that names its line; None if `error` did not come through that code."""
+    lines = [frame for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename).is_relative_to(definition.folder)]
+    if not lines:
+        return None
+    where = f"{Path(lines[-1].filename).relative_to(definition.root)}:{lines[-1].lineno}"
+    said = f"{type(error).__name__}: {error}".strip(": ")
+    return StageError(f"{rule.name} could not be computed: {where} raised {said[:300]}.", rule="the system's own code", value=where,
+                      remedy=f"Mend {where}; the definition changes with it, and what it computes is judged again.")
+
+
 def _answered(archive: Archive, key: Digest, *, failed_too: bool) -> Record | None:
     """The latest record that answers this very key: same inputs, code, definition, environment. A verdict is not retried.
 
-    `failed_too`: a computed verdict stays what it was; what an acting stage found of the world may be asked again.
+    `failed_too`: a computed verdict stays what it was; what an acting stage found of the world may be asked again. A pass
+    answers nothing once the same question was asked again, in another environment or beside another model, and failed.
     """
     outcomes = ("passed", "failed") if failed_too else ("passed",)
     for record in reversed([record for record in archive.with_key(key) if record.body.outcome in outcomes]):
+        if record.body.outcome == "passed" and overtaken(record, archive.made_by(record.body.system, record.body.stage)):
+            return None
         if all(archive.artefacts.exists(Digest.parse(d)) for d in (record.body.output, *record.body.files.values())):
             return record
     return None

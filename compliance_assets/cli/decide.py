@@ -48,7 +48,7 @@ def _decide(decision: Kind, system: str, person: str, role: str, key: Path | Non
         shown.as_json({"decision": decision, "person": person, "role": role, "statement": statement.digest, "file": str(path),
                        "subjects": {name: str(digest) for name, digest in statement.subjects}})
         return
-    click.echo(f"\n{person} signed: {decision}. Statement {statement.digest.short}, in the inbox.")
+    click.echo(f"\n{person} signed: {decision}. Statement {statement.digest}, in the inbox.")
     click.echo(f"The approval sensor takes it from there; without Dagster: compliance deploy {system}")
 
 
@@ -80,12 +80,14 @@ def reject(system: str, person: str, role: str, key: Path | None, reason: str, r
 @json_option
 def defer(system: str, until: str, person: str, role: str, key: Path | None, reason: str, root: Path | None, as_json: bool) -> None:
     """Put the decision about SYSTEM off until a date; the release stays blocked."""
-    from datetime import date
+    from datetime import UTC, date, datetime
 
     try:
-        date.fromisoformat(until)
+        due = date.fromisoformat(until)
     except ValueError as error:
         raise click.BadParameter(f"{until!r} is not a date like 2027-01-31", param_hint="--until") from error
+    if due < datetime.now(UTC).date():
+        raise click.BadParameter(f"{until} is past; nothing would be put off", param_hint="--until")
     _decide("defer", system, person, role, key, reason, root, as_json, until)
 
 
@@ -96,7 +98,7 @@ def defer(system: str, until: str, person: str, role: str, key: Path | None, rea
 @root_option
 @json_option
 def revoke(system: str, statement: str, person: str, role: str, key: Path | None, reason: str, root: Path | None, as_json: bool) -> None:
-    """Take back your decision STATEMENT (its digest) about SYSTEM. What is deployed stays: use rollback for that."""
+    """Take back your decision STATEMENT (its digest) about SYSTEM. A rollout under way ends; what answers in production stays."""
     from compliance_assets.governance.deciding import Signer, private_key, revoke_decision
 
     river = open_project(root)

@@ -200,6 +200,10 @@ def approve(system: str | None, trust_policy: bool, person: str, role: str, key:
     click.echo(f"{person} approved {'organisation.yaml' if trust_policy else system}. Statement {statement.digest.short}.")
     for name, why in refused:
         click.echo(click.style(f"{name} was refused: {why}", fg="red"))
+    if trust_policy:
+        stands = river.archive.in_force().digest == river.organisation.digest
+        click.echo("It is the trust policy in force." if stands else "It does not count yet: more people of the roles that the one before "
+                   "it names must approve.")
     if system:
         stands = in_force == river.definition(system).digest
         click.echo("It is in force." if stands else "It is not in force yet: more people of the declared roles must approve "

@@ -37,6 +37,12 @@ def copy_example(root: Path, name: str = EXAMPLE) -> None:
     shutil.copytree(example_folder(name), target, ignore=shutil.ignore_patterns("__pycache__", "data", "*.pyc"))
 
 
+def _deploys_here(declaration: Path) -> None:
+    """Let the starter system deploy to the one environment that a development home has: there is no production to wait for."""
+    text = declaration.read_text(encoding="utf-8")
+    declaration.write_text(text.replace("  environment: production\n", "  environment: development\n", 1), encoding="utf-8")
+
+
 @click.command()
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False), default=Path("."))
 @click.option("--organisation", "name", default="Example Lender", show_default=True, help="The provider's name.")
@@ -69,6 +75,7 @@ def init(folder: Path, name: str, person: str, port: int, as_json: bool) -> None
                            remedy="Use this project as it is, or start in another folder.")
     if not find_systems(root):
         copy_example(root)
+        _deploys_here(root / "systems" / EXAMPLE / "system.yaml")
     for path in find_systems(root):
         load_definition(path)  # every mistake is said before anything is made
     home = Home.create(find_home(root))

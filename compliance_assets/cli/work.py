@@ -14,6 +14,7 @@ from compliance_assets.policy.river import ASSETS, RIVER, STAGE_NAMES
 
 if TYPE_CHECKING:
     from compliance_assets.evidence.archive import Record
+    from compliance_assets.pipeline import River
     from compliance_assets.stages.s8_return import Place
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -109,7 +110,18 @@ def deploy(system: str, root: Path | None, as_json: bool) -> None:
     from compliance_assets.errors import Waiting
 
     river = open_project(root, listeners=() if as_json else (progress,))
-    drive_and_show(river, system, "pre_deployment_approval", "deployment", as_json, Waiting)
+    # A rollout under way goes on, or is ended, under the approval it began with: stage 8 asks whether that still stands.
+    start = "deployment" if _is_under_way(river, system) else "pre_deployment_approval"
+    drive_and_show(river, system, start, "deployment", as_json, Waiting)
+
+
+def _is_under_way(river: River, system: str) -> bool:
+    """Whether the release of `system` that was approved last is being rolled out."""
+    from compliance_assets.evidence.deployments import desired_state
+
+    environment = river.definition(system).system.deployment.environment
+    candidate = desired_state(environment, river.archive.deployments(environment)).candidate
+    return candidate is not None and candidate.system == system and candidate.approval == river.head(system, "approval")
 
 
 @click.command()

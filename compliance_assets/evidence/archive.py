@@ -21,6 +21,7 @@ from compliance_assets.evidence.home import Home
 from compliance_assets.evidence.ledger import Entry, Ledger, NewEntry
 from compliance_assets.evidence.records import Decision, DeploymentStep, Head, Statement, TrustPolicy
 from compliance_assets.policy.organisation import Organisation
+from compliance_assets.policy.system import RequiredApproval, places
 from compliance_assets.trust.canonical import Digest, parse_rfc3339, rfc3339
 from compliance_assets.trust.keys import PublicKey, SigningKey
 from compliance_assets.trust.merkle import Checkpoint, verify_consistency
@@ -98,17 +99,21 @@ class Archive:
         self._reigns = (size, tuple(admitted))
         return self._reigns[1]
 
-    def _approved_since(self, purpose: str, subject: Digest, requires: Iterable[Any],
+    def _approved_since(self, purpose: str, subject: Digest, requires: Iterable[RequiredApproval],
                         reigns: Sequence[tuple[int, Organisation]]) -> int | None:
         """The ledger index at which enough people had approved `subject`, or None."""
         people: dict[str, str] = {}
         for entry in self.ledger.by_subject(subject, f"subject:{purpose}"):
+            if entry.kind != "decision":
+                continue  # the proposal itself
             record = self._decision(entry, reigns)
             if record.body.decision == "reject":
                 return None
+            if record.body.decision == "revoke":
+                people.pop(record.body.person, None)
             if record.body.decision == "approve" and record.body.scope.purpose == purpose:
                 people[record.body.person] = record.body.role
-                if quorum(people, requires, _organisation_at(reigns, entry.index)):
+                if quorum(people, requires):
                     return entry.index
         return None
 
@@ -160,6 +165,14 @@ class Archive:
         record = Record(entry.index, statement, envelope)
         self._authentic[entry.index] = record
         return record
+
+    def in_force(self) -> Organisation:
+        """The trust policy that counts now, as the ledger holds it; organisation.yaml may say something else by now."""
+        reigns = self.reigns()
+        if not reigns:
+            raise LedgerCorrupt("The ledger holds no trust policy.", rule="trust policy", value="none",
+                                remedy="This ledger was not made by `compliance init`.")
+        return reigns[-1][1]
 
     def require_trust_policy(self) -> Organisation:
         """organisation.yaml as it stands, if the ledger says that it counts."""
@@ -232,9 +245,9 @@ class Archive:
             people = approved.setdefault(digest, {})
             organisation = _organisation_at(reigns, record.index)
             if record.body.decision == "approve":
-                already = quorum(people, organisation.definitions.approved_by, organisation)
+                already = quorum(people, organisation.definitions.approved_by)
                 people[record.body.person] = record.body.role
-                if not already and quorum(people, organisation.definitions.approved_by, organisation):
+                if not already and quorum(people, organisation.definitions.approved_by):
                     order = [*[d for d in order if d != digest], digest]
             elif record.body.decision in ("reject", "revoke"):
                 people.clear()
@@ -244,8 +257,13 @@ class Archive:
     # ----------------------------------------------------------------------------------------------------- writing
 
     def check_clock(self, now: datetime) -> None:
-        """Refuse when the clock stands before what the ledger has recorded."""
+        """Refuse when the clock stands before what the ledger has recorded.
+
+        Decisions are passed over: people date them on their own machines, and nobody else's work may hang on those clocks.
+        """
         last = self.ledger.last()
+        while last is not None and last.kind == "decision":
+            last = self.ledger.entry(last.index - 1) if last.index else None
         if last is None:
             return
         body = Statement.read(Envelope.from_bytes(last.body).payload).body
@@ -338,15 +356,27 @@ def check_decision(envelope: Envelope, statement: Statement, organisation: Organ
     if body.role not in person.roles:
         raise UntrustedEvidence(f"{body.person} decided as {body.role}, a role that organisation.yaml does not give them.",
                                 rule="role", value=body.role, remedy="Decide in a role you hold, or have organisation.yaml amended.")
+    _check_words(body)
     verify_person(envelope, body.person, organisation.allowed_signers_text(body.person), parse_rfc3339(body.issued))
 
 
-def quorum(people: Mapping[str, str], requires: Iterable[Any], organisation: Organisation) -> bool:
-    """Whether distinct people in their signed roles fill every requirement. No requirement is never fulfilled."""
-    wanted = tuple(requires)
-    if not wanted:
-        return False
-    return all(sum(1 for role in people.values() if role == need.role) >= need.people for need in wanted)
+def _check_words(body: Decision) -> None:
+    """Refuse a decision whose moments, digests or ledger head are none, before it can be recorded for good."""
+    parse_rfc3339(body.issued)
+    if body.expires or (body.decision == "approve" and body.scope.purpose == "release"):
+        parse_rfc3339(body.expires)
+    if body.revokes or body.decision == "revoke":
+        Digest.parse(body.revokes)
+    if body.ledger.size < 0:
+        raise UntrustedEvidence("No ledger has fewer than no entries.", rule="decision", value=str(body.ledger.size),
+                                remedy="Leave it out.")
+    Digest.parse(body.ledger.root)
+
+
+def quorum(people: Mapping[str, str], requires: Iterable[RequiredApproval]) -> bool:
+    """Whether distinct people in their signed roles fill every place. No requirement is never fulfilled."""
+    wanted = places(requires)
+    return bool(wanted) and all(sum(1 for held in people.values() if held == role) >= needed for role, needed in wanted.items())
 
 
 def _organisation_at(reigns: Sequence[tuple[int, Organisation]], index: int) -> Organisation:

@@ -18,15 +18,22 @@ from compliance_assets.trust.canonical import Digest, parse_canonical
 Purpose = Literal["integration", "rollout"]
 
 
-def serving_authority(archive: Archive, environment: str, model: Digest, purpose: Purpose) -> Record:
+def serving_authority(archive: Archive, environment: str, model: Digest, purpose: Purpose, approval: str | None = None) -> Record:
     """The record that allows `model` to be loaded in `environment`, or a refusal.
 
-    integration: 1. a stage record says that these bytes were staged, and every gate on the way passed.
+    `approval`: the one under which it is to be loaded, for a rollout; the latest that names the model where it is not said.
+
+    integration: 1. the environment is none in which models answer people; 2. a stage record says that these bytes were staged,
+    and every gate on the way passed.
     rollout: 1. a deployment intent names this model and environment; 2. the approval that it rests on passed every gate, with
     everything before it; 3. that approval is for this environment and this model, and its deployment
-    was neither aborted nor withdrawn since.
+    was neither aborted, withdrawn nor rolled back since.
     """
     if purpose == "integration":
+        # (1)
+        if environment in archive.in_force().environments:
+            raise _refused(model, environment, "there, a model needs people's approval; a test has an environment of its own")
+        # (2)
         staged = [record for record in archive.find(model, "file") if record.body.stage == "model_registration"]
         if not staged:
             raise _refused(model, environment, "no record says that it was ever staged")
@@ -35,13 +42,14 @@ def serving_authority(archive: Archive, environment: str, model: Digest, purpose
         return record
     # (1)
     steps = [record for record in archive.find(model, "deployed") if record.body.environment == environment]
-    intents = [record for record in steps if record.body.action == "intent"]
+    intents = [record for record in steps if record.body.action == "intent" and approval in (None, record.body.approval)]
     if not intents:
         raise _refused(model, environment, "no record says that its deployment was intended")
     intent = intents[-1]
-    for record in steps:
-        if record.index > intent.index and record.body.approval == intent.body.approval and record.body.action in ("aborted", "withdrawn"):
-            raise _refused(model, environment, f"its deployment was {record.body.action}: {record.body.reason or 'no reason was given'}")
+    ended = _ended(archive, intent)
+    if ended is not None:
+        raise _refused(model, environment, f"its deployment was {ended.body.action.replace('_', ' ')}: "
+                                           f"{ended.body.reason or 'no reason was given'}")
     # (2)
     approvals = [record for record in archive.executions_of(Digest.parse(intent.body.approval))
                  if record.body.stage == "pre_deployment_approval"]
@@ -50,12 +58,26 @@ def serving_authority(archive: Archive, environment: str, model: Digest, purpose
     chain = _chain(archive, approvals[-1], "approval")
     # (3)
     value = archive.artefacts.get_bytes(Digest.parse(intent.body.approval))
-    approval = parse_canonical(value)
-    if approval["environment"] != environment or approval["model"] != model:
-        raise _refused(model, environment, f"the approval is for {approval['environment']} and model {approval['model'][:12]}")
+    approved = parse_canonical(value)
+    if approved["environment"] != environment or approved["model"] != model:
+        raise _refused(model, environment, f"the approval is for {approved['environment']} and model {approved['model'][:12]}")
     if chain.digest("staged_model") != intent.body.staged:
         raise _refused(model, environment, "the intent names another staged model than the approval")
     return intent
+
+
+def _ended(archive: Archive, intent: Record) -> Record | None:
+    """The record that ended what `intent` began, unless a later one returned to it."""
+    ended: Record | None = None
+    for record in archive.deployments(intent.body.environment):
+        body = record.body
+        if record.index < intent.index:
+            continue
+        if body.action in ("aborted", "withdrawn") and body.approval == intent.body.approval:
+            ended = record
+        elif body.action == "rolled_back" and intent.body.approval in (body.approval, body.previous_approval):
+            ended = record if body.approval != intent.body.approval else None
+    return ended
 
 
 def _chain(archive: Archive, record: Record, asset: str) -> Chain:

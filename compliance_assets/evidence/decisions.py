@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from compliance_assets.evidence.archive import Record
 from compliance_assets.evidence.dossier import Chain
 from compliance_assets.policy.organisation import Environment, Organisation
-from compliance_assets.policy.system import ApprovalPolicy
+from compliance_assets.policy.system import ApprovalPolicy, places
 from compliance_assets.trust.canonical import Digest, digest_of, parse_rfc3339
 
 if TYPE_CHECKING:
@@ -98,6 +98,8 @@ def standing(decisions: Sequence[Record], subjects: Mapping[str, Digest], policy
             if same and record.digest not in revoked:
                 rejected.append(record)
         elif body.decision == "defer":
+            # Whoever approved and then put it off no longer approves, whatever else is wrong with the deferral.
+            latest = {key: approval for key, approval in latest.items() if approval.body.person != body.person}
             if not why:
                 deferred[body.person] = record
         elif body.decision == "approve":
@@ -111,8 +113,8 @@ def standing(decisions: Sequence[Record], subjects: Mapping[str, Digest], policy
     if environment.approvals == "one_person":
         missing = () if counted else ((policy.requires[0].role, 1),)
     else:
-        missing = tuple((need.role, need.people - have) for need in policy.requires
-                        if (have := sum(1 for record in counted if record.body.role == need.role)) < need.people)
+        missing = tuple((role, needed - have) for role, needed in places(policy.requires).items()
+                        if (have := sum(1 for record in counted if record.body.role == role)) < needed)
     return Standing(counted, tuple(refused), missing, tuple(rejected), tuple(deferred.values()))
 
 

@@ -159,6 +159,32 @@ def require_head(asset: str, digest: Digest, head: Digest | None, needed_by: str
             remedy=f"Materialise {asset} again to make it the latest: `compliance run {system} --to {rule_named(asset).name}`.")
 
 
+def overtaken(record: Record, executions: Sequence[Record]) -> Record | None:
+    """The latest execution of the same stage on the same inputs, under the same definition, if it failed after `record` passed.
+
+    A report has other bytes each time, so its own digest cannot carry that failure; the question that was asked again does.
+    """
+    asked_again = [later for later in executions if later.body.inputs == record.body.inputs and later.body.outcome != "error"
+                   and later.body.definition == record.body.definition]
+    latest = asked_again[-1] if asked_again else record
+    return latest if latest.index > record.index and latest.body.outcome == "failed" else None
+
+
+def refuse_overtaken(record: Record, executions: Sequence[Record], needed_by: str, asset: str) -> None:
+    """Refuse an artefact that passed, when its stage has been asked again since and a gate failed."""
+    later = overtaken(record, executions)
+    if later is None:
+        return
+    findings = "; ".join(finding.sentence() for report in later.body.reports if report.verdict.value != "NOT_RUN"
+                         for finding in report.failures)
+    raise OutOfTurn(
+        f"{needed_by} needs {asset} {record.body.output[:12]}, which passed, but {record.body.stage} was asked again about the same "
+        f"inputs since (ledger entry {later.index}), and a gate failed: {findings or 'no finding was recorded'}.",
+        rule="latest verdict", value=findings,
+        remedy=f"Mend what failed, then run it again: `compliance run {record.body.system} --from {record.body.stage} "
+               f"--to {record.body.stage}`.")
+
+
 def head_of(executions: Sequence[Record], rule: StageRule, definition: Digest) -> Digest | None:
     """The output of the latest execution of a stage that passed every gate under this definition."""
     failed = {record.body.output for record in executions

@@ -1,7 +1,8 @@
 """The inbox: where signed decisions arrive, and the only way into the ledger for them.
 
 A decision is a file that a person signed on their own machine; approvers hold no machine key. What is not authentic is set
-aside with the reason and never reaches the ledger; what is gets appended once.
+aside with the reason and never reaches the ledger; what is gets appended once, and its file is kept: a ledger that lacks a
+decision whose file was admitted has been cut, or put back to an older copy.
 """
 
 from __future__ import annotations
@@ -9,9 +10,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from compliance_assets.errors import ComplianceError
+from compliance_assets.errors import ComplianceError, ConflictingRecord, LedgerCorrupt, UntrustedEvidence
 from compliance_assets.evidence.archive import Archive, Record, check_decision
 from compliance_assets.evidence.records import Statement
+from compliance_assets.trust.canonical import Digest
 from compliance_assets.trust.signatures import Envelope
 
 LARGEST_BYTES = 65_535
@@ -35,30 +37,68 @@ def waiting(inbox: Path) -> tuple[Path, ...]:
 
 
 def admit(archive: Archive) -> tuple[tuple[Record, ...], tuple[tuple[str, str], ...]]:
-    """Append every authentic decision of the inbox to the ledger. Returns what was admitted, and what was refused and why."""
-    organisation = archive.require_trust_policy()
-    admitted: list[Record] = []
-    refused: list[tuple[str, str]] = []
-    for path in waiting(archive.home.inbox):
+    """Append every authentic decision of the inbox to the ledger. Returns what was admitted, and what was refused and why.
+
+    One process at a time. Decisions count under the trust policy in force, whatever organisation.yaml says by now: otherwise
+    nobody could approve a new one.
+    """
+    with archive.home.lock("inbox", wait=True):
+        require_admitted(archive)
+        organisation = archive.in_force()
+        admitted: list[Record] = []
+        refused: list[tuple[str, str]] = []
+        for path in waiting(archive.home.inbox):
+            try:
+                envelope = _read(path)
+                statement = Statement.read(envelope.payload)
+                check_decision(envelope, statement, organisation)
+                # Not the file's fault, and not to be set aside: the ledger that its signer saw is not the one that is here.
+                archive.require_head(statement.body.ledger, statement.body.person)
+                admitted.append(archive.append_envelope(envelope))
+            except FileNotFoundError:
+                continue  # taken back since
+            except LedgerCorrupt:
+                raise
+            except (UntrustedEvidence, ConflictingRecord) as error:
+                refused.append((path.name, str(error)))
+                _set_aside(path, archive.home.inbox / "refused", str(error))
+                continue
+            _set_aside(path, archive.home.inbox / "admitted", "", name=f"{statement.digest}.json")
+        return tuple(admitted), tuple(refused)
+
+
+def require_admitted(archive: Archive) -> None:
+    """Refuse a ledger that lacks a decision of which the inbox keeps the admitted file."""
+    for path in waiting(archive.home.inbox / "admitted"):
         try:
-            if path.stat().st_size > LARGEST_BYTES:
-                raise ComplianceError(f"{path.name} is larger than a decision can be.", rule="decision", value=str(path.stat().st_size))
-            envelope = Envelope.from_bytes(path.read_bytes())
-            statement = Statement.read(envelope.payload)
-            check_decision(envelope, statement, organisation)
-        except ComplianceError as error:
-            refused.append((path.name, str(error)))
-            _set_aside(path, archive.home.inbox / "refused", str(error))
-            continue
-        # Not the file's fault, and not to be set aside: the ledger that its signer saw is not the one that is here.
-        archive.require_head(statement.body.ledger, statement.body.person)
-        admitted.append(archive.append_envelope(envelope))
-        _set_aside(path, archive.home.inbox / "admitted", "")
-    return tuple(admitted), tuple(refused)
+            statement = Digest.parse(path.stem)
+        except ComplianceError:
+            continue  # a file that somebody named otherwise says nothing
+        if not archive.ledger.by_subject(statement, "statement"):
+            raise LedgerCorrupt(
+                f"Decision {statement.short} was admitted, but the ledger does not hold it: its tail was cut, or an older copy was "
+                "restored.", rule="admitted decision", value=statement,
+                remedy="Restore the newest copy of the ledger; find out who cut it.")
 
 
-def _set_aside(path: Path, folder: Path, why: str) -> None:
+def _read(path: Path) -> Envelope:
+    """The envelope in a file. UntrustedEvidence for whatever is not a small plain file."""
+    try:
+        if not path.is_file() and (path.is_symlink() or path.exists()):
+            raise UntrustedEvidence(f"{path.name} is not a file.", rule="decision", value=path.name, remedy="Put the signed file there.")
+        if (size := path.stat().st_size) > LARGEST_BYTES:
+            raise UntrustedEvidence(f"{path.name} is larger than a decision can be.", rule="decision", value=str(size),
+                                    remedy="Shorten the reason.")
+        return Envelope.from_bytes(path.read_bytes())
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise UntrustedEvidence(f"{path.name} cannot be read: {error.strerror}.", rule="decision", value=path.name,
+                                remedy="Mend its permissions and put it back.") from error
+
+
+def _set_aside(path: Path, folder: Path, why: str, *, name: str = "") -> None:
     folder.mkdir(exist_ok=True, mode=0o700)
-    os.replace(path, folder / path.name)
+    os.replace(path, folder / (name or path.name))
     if why:
         (folder / f"{path.name}.reason.txt").write_text(f"{why}\n", encoding="utf-8")

@@ -217,8 +217,8 @@ class Ledger:
         for new in entries:
             self._check_new(new)
         if self._log_key is None:
-            raise Misused("This ledger was opened for reading.", rule="log key", value=str(self.path),
-                          remedy="Open it with the log's private key.")
+            raise Misused("This ledger was opened for reading: the log's private key is not in this home.", rule="log key",
+                          value=str(self.path), remedy="Put keys/log.key back, or work where the ledger is written.")
         with _refusals(self.path), self._transaction("IMMEDIATE") as database:
             # (1) The stored right edge of the tree is the one that was signed.
             head = self._head(database)

@@ -59,7 +59,8 @@ def _git(root: Path, *arguments: str) -> str | None:
 def working_tree(root: Path, covered: Sequence[Path], launcher: str) -> Code:
     """Commit, cleanliness and authors of the files that a definition covers.
 
-    Outside version control nobody can be told apart from the person who launched, so that person counts as the author.
+    Outside version control nobody can be told apart from the person who launched, so that person counts as the author; and
+    so for changes that are in no commit yet, beside the authors of what is.
     """
     top = _git(root, "rev-parse", "--show-toplevel")
     commit = _git(root, "rev-parse", "HEAD") if top else None
@@ -70,4 +71,7 @@ def working_tree(root: Path, covered: Sequence[Path], launcher: str) -> Code:
     changed = _git(root, "status", "--porcelain", "--untracked-files=all", "--", *inside)
     authors = _git(root, "log", "--format=%ae", "--", *inside)
     names = sorted({line.strip().lower() for line in (authors or "").splitlines() if line.strip()})
-    return Code(commit=commit, dirty=changed != "", authors=tuple(names) or (f"launcher:{launcher}",), under_version_control=True)
+    dirty = changed != ""
+    if dirty or not names:
+        names.append(f"launcher:{launcher}")
+    return Code(commit=commit, dirty=dirty, authors=tuple(names), under_version_control=True)

@@ -448,6 +448,8 @@ class Bundle:
             _signed_by_person(entry, self.policy_at(entry.index))
             if entry.body["decision"] == "reject":
                 return None
+            if entry.body["decision"] == "revoke":
+                people.pop(entry.body["person"], None)
             if entry.body["decision"] == "approve":
                 people[entry.body["person"]] = entry.body["role"]
                 if _quorum(people, before["definitions"]["approved_by"]):
@@ -557,7 +559,13 @@ class Bundle:
         if failed:
             no(f"entry {failed[0]} says that a gate of {asset} {digest[:12]} failed, and a failure stays one")
         earlier = [e for e in same if e.index < before]
-        return earlier[-1] if earlier else no(f"no earlier record says that {asset} {digest[:12]} passed under this definition")
+        if not earlier:
+            no(f"no earlier record says that {asset} {digest[:12]} passed under this definition")
+        asked_again = [e for e in self.own("stage") if earlier[-1].index < e.index < before and e.body["stage"] == rule["name"]
+                       and (e.body["definition"], e.body["inputs"]) == (definition, earlier[-1].body["inputs"]) and e.body["outcome"] != "error"]
+        if asked_again and asked_again[-1].body["outcome"] != "passed":
+            no(f"{asset} {digest[:12]} passed, but was asked again about the same inputs, and failed (entry {asked_again[-1].index})")
+        return earlier[-1]
 
     def chain(self, entry: Entry) -> dict[str, Entry]:
         """Every record that this one rests on, by asset, each passed before what rests on it; one release."""
@@ -646,6 +654,9 @@ class Bundle:
                 no(f"{who} was made under another trust policy")
             if self._revoked(decision, entry.index):
                 no(f"{who} had been revoked")
+            if any(e.body["decision"] == "defer" and e.body["person"] == said["person"] and e.subjects.get("model") == model
+                   and decision.index < e.index < entry.index for e in self.own("decision")):
+                no(f"{who} had been put off since")
             issued, expires = moment(said["issued"]), moment(said["expires"])
             if issued > at + SKEW or expires <= at or expires > issued + _period(declared["approval"]["valid_for"]):
                 no(f"{who} had expired, is dated into the future, or claims a longer validity than declared")
@@ -890,7 +901,9 @@ def _signed_by_person(entry: Entry, policy: Json) -> None:
 
 
 def _quorum(people: Mapping[str, str], requires: Sequence[Json]) -> bool:
-    return bool(requires) and all(sum(role == need["role"] for role in people.values()) >= need["people"] for need in requires)
+    """Distinct people fill every place; requirements of the same role add up; no requirement is never fulfilled."""
+    wanted = {need["role"]: sum(other["people"] for other in requires if other["role"] == need["role"]) for need in requires}
+    return bool(wanted) and all(sum(held == role for held in people.values()) >= needed for role, needed in wanted.items())
 
 
 def _period(text: str) -> timedelta:

@@ -170,7 +170,7 @@ def approved_in(folder: Path, system: str, digest: Digest, organisation: Organis
         else:
             no = no or body.decision in ("reject", "revoke")
             refused.append((path.name, f"{body.person} said {body.decision}"))
-    return not no and quorum(people, organisation.definitions.approved_by, organisation), tuple(refused)
+    return not no and quorum(people, organisation.definitions.approved_by), tuple(refused)
 
 
 def shown_to_approver(parts: Mapping[str, Any], comparison: Comparison | None) -> dict[str, Any]:

@@ -142,7 +142,7 @@ def revoke_decision(river: River, system: str, statement: str, signer: Signer, r
     found = [record for record in river.archive.find(Digest.parse(statement), "statement") if isinstance(record.body, Decision)]
     if not found:
         raise Misused(f"No decision in the ledger has the digest {statement}.", rule="revoke", value=statement,
-                      remedy="Take it from `compliance review --json`.")
+                      remedy=f"Take it from `compliance review {system} --json` (heard, statement).")
     body = found[-1].body
     if body.person != signer.person:
         raise Misused(f"{statement[:12]} is {body.person}'s decision, not {signer.person}'s.", rule="revoke", value=body.person,

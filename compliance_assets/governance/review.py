@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from compliance_assets.errors import Waiting
+from compliance_assets.errors import no_environment
 from compliance_assets.evidence.archive import Record
 from compliance_assets.evidence.decisions import Standing, release_subjects, standing
 from compliance_assets.evidence.dossier import Chain
@@ -29,8 +29,7 @@ def open_review(river: River, system: str) -> tuple[Chain, dict[str, Digest], St
     name = definition.deployment.environment
     environment = river.organisation.environments.get(name)
     if environment is None:
-        raise Waiting(f"There is no environment {name!r} in organisation.yaml to approve anything for.", rule="environment",
-                      value=name, remedy="Add it there with a second person, and have organisation.yaml approved.")
+        raise no_environment(name, system, river.organisation.environments)
     model = Digest.parse(str(getattr(river.value("staged_model", chain.digest("staged_model")), "model")))  # noqa: B009
     subjects = release_subjects(chain, chain.digest("staged_model"), chain.digest("integration_report"), model, definition)
     found = standing(river.archive.decisions_on(model, "model"), subjects, definition.approval, river.organisation, environment, name,
@@ -58,11 +57,12 @@ def review_document(river: River, system: str) -> dict[str, Any]:
         "judgement": _judgement(chain, river, system, references),
         "replaces": references["production"] if "production" in references else "",
         "definition_since": since_production(river, system),
-        "heard": [{"person": r.body.person, "role": r.body.role, "at": r.body.issued, "rationale": r.body.rationale}
+        "heard": [{"person": r.body.person, "role": r.body.role, "at": r.body.issued, "rationale": r.body.rationale,
+                   "statement": str(r.digest)}
                   for r in found.counted],
         "missing": [{"role": role, "people": people} for role, people in found.missing],
         "not_counted": [{"person": person, "why": why} for person, why in found.refused],
-        "rejected": [{"person": r.body.person, "rationale": r.body.rationale} for r in found.rejected],
+        "rejected": [{"person": r.body.person, "rationale": r.body.rationale, "statement": str(r.digest)} for r in found.rejected],
         "authorises": [_step(step) for step in declared.declaration()["deployment"]["steps"]],
         "undoes_itself": [_abort(rule) for rule in declared.declaration()["deployment"]["abort_when"]],
         "valid_for": declared.approval.valid_for,

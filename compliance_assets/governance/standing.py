@@ -21,7 +21,7 @@ def standing_of(river: River, system: str) -> dict[str, Any]:
     return {
         "system": system, "title": definition.system.title, "definition": definition.digest, "in_force": in_force,
         "production": f"release {production.release[:12]}, model {production.model[:12]}" if production else "",
-        "stages": stages, "waits_for": _waits_for(river, system, stages, in_force),
+        "stages": stages, "waits_for": _waits_for(river, system, stages, in_force, state.candidate is not None),
     }
 
 
@@ -36,7 +36,7 @@ def _stage(river: River, system: str, stage: str) -> dict[str, Any]:
             "when": body.finished, "failures": failures}
 
 
-def _waits_for(river: River, system: str, stages: list[dict[str, Any]], in_force: bool) -> str:
+def _waits_for(river: River, system: str, stages: list[dict[str, Any]], in_force: bool, under_way: bool) -> str:
     """The one next thing, in words."""
     for stage in stages:
         if stage["state"] in ("failed", "error"):
@@ -52,5 +52,13 @@ def _waits_for(river: River, system: str, stages: list[dict[str, Any]], in_force
             except ComplianceError as error:
                 return str(error)
             return f"people: {found.waiting_for()}" if not found else f"its approval to be admitted: `compliance deploy {system}`"
+        if stage["stage"] == "deployment" and not under_way:
+            # What was approved may have lapsed, or been taken back, since.
+            try:
+                _, _, found = open_review(river, system)
+            except ComplianceError as error:
+                return str(error)
+            if not found:
+                return f"people: {found.waiting_for()}"
         return f"{stage['stage']}: `compliance {'deploy' if stage['stage'] == 'deployment' else 'run'} {system}`"
     return "nothing: it is deployed"

@@ -7,7 +7,7 @@ looked at, so that one broken record does not hide another (Art. 12(1), Art. 18:
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -152,7 +152,8 @@ def _inside(archive: Archive, authentic: list[Record], found: Verification) -> s
         missing = {name: digest for name, digest in value.files().items() if record.body.files.get(name) != digest}
         if missing:
             found.problems.append(f"entry {record.index}: the record does not name {', '.join(missing)} of its output")
-        inner |= set(_digests(manifest))
+        _snapshot(archive, value.files(), record.index, inner, found)
+        inner |= set(_digests(manifest)) | set(_digests(record.body.observations))
     for record in authentic:
         if record.statement.kind == "definition":
             try:
@@ -162,6 +163,19 @@ def _inside(archive: Archive, authentic: list[Record], found: Verification) -> s
         if record.statement.kind == "deployment":
             inner |= set(_digests(record.body.evidence))
     return inner
+
+
+def _snapshot(archive: Archive, files: Mapping[str, str], index: int, inner: set[str], found: Verification) -> None:
+    """The files of a definition's snapshot, from which its server is started again: each there, with its bytes."""
+    for name, digest in files.items():
+        if not name.endswith("definition_snapshot.json"):
+            continue
+        try:
+            for part in parse_canonical(archive.artefacts.get_bytes(Digest.parse(digest)))["files"].values():
+                inner.add(part)
+                archive.artefacts.open_path(Digest.parse(part))
+        except ComplianceError as error:
+            found.problems.append(f"entry {index}: the snapshot of its definition: {error}")
 
 
 def _digests(value: object) -> list[str]:

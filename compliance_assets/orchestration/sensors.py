@@ -67,8 +67,7 @@ def _after_approval(context: dg.SensorEvaluationContext, river: River, system: s
     if context.cursor == f"{river.archive.ledger.size}:{arrived}":
         return dg.SkipReason("Nothing has arrived, and nothing has happened, since the last look.")
     if arrived:
-        with river.home.lock("inbox", wait=True):
-            admitted, refused = inbox.admit(river.archive)
+        admitted, refused = inbox.admit(river.archive)
         context.log.info(json.dumps({"event": "inbox_read", "admitted": len(admitted), "refused": refused}))
     cursor = f"{river.archive.ledger.size}:"
     try:

@@ -8,7 +8,7 @@ numeric threshold, so an undeclared one is an error (Art. 9(8): prior defined me
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import pairwise
 from typing import Annotated, Any, Literal
 
@@ -497,6 +497,14 @@ class Integration(Declared):
 class RequiredApproval(Declared):
     role: Name = Field(description="a role of organisation.yaml")
     people: int = Field(ge=1, description="how many distinct people of that role")
+
+
+def places(requires: Iterable[RequiredApproval]) -> dict[str, int]:
+    """How many distinct people of each role are needed in all: requirements of the same role add up."""
+    wanted: dict[str, int] = {}
+    for need in requires:
+        wanted[need.role] = (wanted[need.role] if need.role in wanted else 0) + need.people
+    return wanted
 
 
 Separation = Literal["not_launcher", "not_author", "distinct_people"]

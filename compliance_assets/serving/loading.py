@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from compliance_assets.errors import ServingError
+from compliance_assets.errors import OutOfTurn, ServingError
 from compliance_assets.serving.interface import needed_columns, request_model, row_model
 from compliance_assets.serving.spec import ServerSpec, restore_snapshot
 from compliance_assets.trust.canonical import Digest
@@ -18,6 +18,7 @@ from compliance_assets.trust.canonical import Digest
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
+    from compliance_assets.evidence.records import DeploymentStep
     from compliance_assets.policy.definition import Definition
 
 Authorise = Callable[[ServerSpec], object]
@@ -52,7 +53,24 @@ def authorise(spec: ServerSpec) -> object:
 
     organisation = load_organisation(Path(spec.root) / "organisation.yaml")
     archive = Archive.open(Home.open(Path(spec.home)), organisation, writer=False)
-    return serving_authority(archive, spec.environment, Digest.parse(spec.model), spec.purpose)
+    approval = spec.authority if spec.purpose == "rollout" else None
+    record = serving_authority(archive, spec.environment, Digest.parse(spec.model), spec.purpose, approval)
+    if spec.purpose == "rollout":
+        _require_same(spec, record.body)
+    return record
+
+
+def _require_same(spec: ServerSpec, intent: DeploymentStep) -> None:
+    """Refuse a spec that differs from the recorded intent: another snapshot would decide at another threshold, or by other code."""
+    told = {"system": spec.system, "release": spec.release, "definition": spec.definition, "snapshot": spec.snapshot,
+            "trusted_types": list(spec.trusted_types), "feature_names": list(spec.feature_names)}
+    recorded = {"system": intent.system, "release": intent.release, "definition": intent.definition,
+                **{name: intent.evidence[name] for name in ("snapshot", "trusted_types", "feature_names")}}
+    for name, value in recorded.items():
+        if told[name] != value:
+            raise OutOfTurn(f"The server's spec names another {name.replace('_', ' ')} than the deployment's record.",
+                            rule="spec is the recorded one", value=str(told[name])[:200],
+                            remedy="Let `compliance serve` write the spec, from the records.")
 
 
 def load_served(spec: ServerSpec, authorise: Authorise = authorise) -> Loaded:

@@ -156,7 +156,11 @@ def _prepared(work: Work, raw: pl.DataFrame) -> pl.DataFrame:
         if not isinstance(lazy, pl.LazyFrame):
             raise StageError(f"{data.prepare} returned a {type(lazy).__name__}.", rule="prepare is lazy",
                              value=type(lazy).__name__, remedy="Return a polars LazyFrame.")
-        prepared = lazy.collect()
+        try:
+            prepared = lazy.collect()
+        except pl.exceptions.PolarsError as error:
+            raise StageError(f"{data.prepare} cannot be computed: {str(error).splitlines()[0][:300]}.", rule="prepare code",
+                             value=type(error).__name__, remedy="Mend the expression; check it on a few raw rows.") from error
     needed = (data.key, data.target.column, data.split.by)
     absent = [name for name in needed if name not in prepared.columns]
     if absent:

@@ -9,17 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from compliance_assets.errors import OutOfTurn, Waiting
+from compliance_assets.errors import OutOfTurn, Waiting, no_environment
 from compliance_assets.evidence import inbox
 from compliance_assets.evidence.decisions import Standing, release_subjects, standing
 from compliance_assets.evidence.dossier import Dossier
 from compliance_assets.policy.gates import Finding, GateReport, Verdict, conclude, fact
 from compliance_assets.policy.river import rule_named
+from compliance_assets.policy.system import places
 from compliance_assets.stages.s4_model_evaluation import EvaluationReport
 from compliance_assets.stages.s5_model_registration import StagedModel
 from compliance_assets.stages.s6_integration_testing import IntegrationReport
 from compliance_assets.stages.stage import Draft, Stage, Value, Work
-from compliance_assets.trust.canonical import Digest, rfc3339
+from compliance_assets.trust.canonical import Digest, parse_rfc3339, rfc3339
 
 RULE = rule_named("pre_deployment_approval")
 
@@ -41,6 +42,8 @@ class Approval(Value):
     """Who, in which role (pseudonymous ids)."""
     expires: str
     decided: str
+    """When the last of these decisions was signed. No clock of ours: counting the same decisions again makes the same approval,
+    so that a rollout that holds goes on under it."""
     promotable: bool
     demonstration: bool
 
@@ -52,9 +55,7 @@ def count(work: Work, staged_model: StagedModel, evaluation_report: EvaluationRe
     name = system.deployment.environment
     environment = work.organisation.environments.get(name)
     if environment is None:
-        raise Waiting(
-            f"There is no environment {name!r} in organisation.yaml to approve anything for.", rule="environment", value=name,
-            remedy="Name a second person and the environment there, and have it approved; or deploy to one that exists.")
+        raise no_environment(name, system.system, work.organisation.environments)
     dossier = Dossier(system.system, work.definition.digest, work.archive.executions_of)
     chain = dossier.require(RULE, {"staged_model": staged_model.digest, "evaluation_report": evaluation_report.digest,
                                    "integration_report": integration_report.digest})
@@ -86,7 +87,8 @@ def produce(work: Work, *, staged_model: StagedModel, evaluation_report: Evaluat
         model=staged_model.model, rollout=subjects["rollout"], definition=work.definition.digest,
         trust_policy=work.organisation.digest, decisions=tuple(record.digest for record in records),
         approvers=tuple((record.body.person, record.body.role) for record in found.counted),
-        expires=rfc3339(expires) if expires else "", decided=rfc3339(work.now()), promotable=environment.promotable,
+        expires=rfc3339(expires) if expires else "", promotable=environment.promotable,
+        decided=max((record.body.issued for record in records), key=parse_rfc3339),
         demonstration=work.organisation.demonstration))
 
 
@@ -113,9 +115,9 @@ def judge(work: Work, draft: Draft, *, staged_model: StagedModel, evaluation_rep
                                                             comparator=">=", note="an environment that is not production")])
         else:
             yield conclude("quorum", gates["quorum"], [
-                fact(f"quorum.{need.role}", have >= need.people, value=have, bound=need.people, comparator=">=")
-                for need in policy.requires
-                for have in (sum(1 for record in found.counted if record.body.role == need.role),)])
+                fact(f"quorum.{role}", have >= needed, value=have, bound=needed, comparator=">=")
+                for role, needed in places(policy.requires).items()
+                for have in (sum(1 for record in found.counted if record.body.role == role),)])
     yield conclude("separation", gates["separation"], [
         *(fact(f"separation.{rule}", True, value=", ".join(people) or "nobody", because="counted approvals only")
           for rule in policy.separation),

@@ -19,6 +19,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict
 
 from compliance_assets.errors import Busy, OutOfTurn, ServingError, Waiting
+from compliance_assets.evidence import inbox
 from compliance_assets.evidence.decisions import rollout_digest
 from compliance_assets.evidence.deployments import DesiredState, Happened, Rollout, desired_state
 from compliance_assets.evidence.records import DeploymentStep
@@ -172,17 +173,22 @@ def produce(work: Work, *, approval: Approval, staged_model: StagedModel) -> Dra
     """Roll out, or go on rolling out. `Waiting` while a step holds, or while nobody supervises the environment."""
     begun = time.monotonic()
     rolling = _Rolling(work, approval, staged_model, work.definition.system.deployment.environment)
-    state = rolling.state
-    allowed = authority(work, approval, staged_model, state)
-    if not all(allowed):
-        return Draft(_stopped(rolling, state, allowed), {})
-    _require_place(rolling, state)
     results: list[StepResult] = []
     with work.home.lock(f"deploy-{rolling.environment}", what=f"another deployment to {rolling.environment}"):
+        allowed = _allowed_now(rolling)
+        if not all(allowed):
+            return Draft(_stopped(rolling, allowed, ()), {})
+        _require_place(rolling, rolling.state)
         rollout = _intend(rolling)
         for step, _ in enumerate(work.definition.system.deployment.steps):
             before = results[-1] if results else None
-            result = _earlier_result(rollout, step) or _carry_out(rolling, step, before)
+            result = _earlier_result(rollout, step)
+            if result is None:
+                # People may have changed their minds while the step before ran.
+                allowed = _allowed_now(rolling)
+                if not all(allowed):
+                    return Draft(_stopped(rolling, allowed, tuple(results)), {})
+                result = _carry_out(rolling, step, before)
             results.append(result)
             work.tell("step_judged", step=step, kind=result.kind, verdict=result.verdict, **result.counts)
             if result.verdict != Verdict.PASS.value:
@@ -193,16 +199,24 @@ def produce(work: Work, *, approval: Approval, staged_model: StagedModel) -> Dra
                  {"seconds": f"{time.monotonic() - begun:.1f}"})
 
 
-def _stopped(rolling: _Rolling, state: DesiredState, allowed: tuple[Finding, ...]) -> DeploymentRecord:
+def _allowed_now(rolling: _Rolling) -> tuple[Finding, ...]:
+    """The authority at this moment, with what people have sent until now."""
+    admitted, refused = inbox.admit(rolling.work.archive)
+    rolling.work.tell("inbox_read", admitted=len(admitted), refused=[f"{name}: {why}" for name, why in refused])
+    return authority(rolling.work, rolling.approval, rolling.staged, rolling.state)
+
+
+def _stopped(rolling: _Rolling, allowed: tuple[Finding, ...], results: tuple[StepResult, ...]) -> DeploymentRecord:
     """Nothing is begun without authority; a candidate that lost it under way (revoked, rejected) stops answering."""
+    state = rolling.state
     rollout = state.rollouts.get(rolling.approval.digest)
     if rollout is None or state.candidate is None or state.candidate.approval != rolling.approval.digest:
-        return _record(rolling, "", allowed, (), "refused", None)
+        return _record(rolling, "", allowed, results, "refused", None)
     previous = rollout.previous
     rolling.append("aborted", slot=rollout.slot.name, step=rollout.last.step,
                    reason="; ".join(finding.sentence() for finding in allowed if not finding)[:2000],
                    previous_model=previous.model if previous else "", previous_approval=previous.approval if previous else "")
-    return _record(rolling, rollout.slot.name, allowed, (), "aborted", rollout)
+    return _record(rolling, rollout.slot.name, allowed, results, "aborted", rollout)
 
 
 def _record(rolling: _Rolling, slot: str, allowed: tuple[Finding, ...], steps: tuple[StepResult, ...],
@@ -225,7 +239,8 @@ def _require_place(rolling: _Rolling, state: DesiredState) -> None:
     if state.candidate is not None and state.candidate.approval != rolling.approval.digest:
         raise Busy(f"Another rollout is under way in {environment}: release {state.candidate.release[:12]}.",
                    rule="one rollout at a time", value=state.candidate.approval,
-                   remedy="Let it end, or withdraw it: `compliance withdraw`.")
+                   remedy="Let it end, or withdraw it: `compliance withdraw`. Or have its approval taken back (`compliance revoke`) and "
+                          "that release deployed again: it is then ended, and this one can begin.")
     if not is_supervised(rolling.work.home, environment):
         raise Waiting(f"Nobody keeps the servers of {environment} running.", rule="supervised environment", value=environment,
                       remedy=f"Start `compliance serve {environment}` (or `compliance up`), then deploy again.")

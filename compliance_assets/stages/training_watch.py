@@ -48,7 +48,8 @@ def watched_fit(run: Callable[[], Any], estimator: Any, threads: int) -> Watched
         try:
             result = run()
         except (ValueError, TypeError, ArithmeticError) as error:  # what scikit-learn raises on values it does not take
-            raise StageError(f"Training failed: {str(error).strip().splitlines()[0]}.", rule="training", value=type(error).__name__,
+            said = str(error).strip().splitlines()[0].rstrip(".")
+            raise StageError(f"Training failed: {said}.", rule="training", value=type(error).__name__,
                              remedy="Correct the hyperparameters or the features.") from error
     wall, processor = time.perf_counter() - wall, time.process_time() - processor
     peak, scope = _peak_bytes()

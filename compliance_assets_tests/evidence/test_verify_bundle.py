@@ -370,6 +370,18 @@ def revoked_before(f: Forger) -> None:
     revocation["predicate"].update(decision="revoke", revokes=vb.sha256(canonical_json(entry)), nonce="other")
 
 
+def put_off_since(f: Forger) -> None:
+    later = f.copy(f.decisions()[0], at=f.entries.index(f.stage("pre_deployment_approval")))
+    later["predicate"].update(decision="defer", due="2027-01-31", nonce="other")
+
+
+def failed_when_asked_again(f: Forger) -> None:
+    """The integration test is run again before people decide, with another report, and fails."""
+    record = f.stage("integration_testing")
+    again = f.copy(record, at=f.entries.index(record) + 1)
+    again["predicate"].update(outcome="failed", run="asked-again", output="ab" * 32)
+
+
 def revoked_before_deployment(f: Forger) -> None:
     entry = f.decisions()[0]
     revocation = f.copy(entry, at=f.entries.index(f.deployment("intent")))
@@ -543,6 +555,8 @@ ATTACKS: list[tuple[str, Attack, str]] = [
     ("approvers that nobody signed for", approval(approvers=[["p-1", "technical_owner"], ["p-2", "governance_lead"]]), "it names other approvers"),
     ("a later end than the decisions give", approval(expires="2090-01-01T00:00:00.000000Z"), "another expiry"),
     ("an approval decision that is a deferral", decision(decision="defer"), "is no approval of a release"),
+    ("an approval counted that was put off since", put_off_since, "had been put off since"),
+    ("a test that failed when it was asked again", rewritten(failed_when_asked_again), "was asked again about the same inputs, and failed"),
     ("deployed without approval", without_approval, "nobody approved it"),
     ("another model deployed under it", another_model_deployed, "for another environment or model"),
     ("deployed under another name than it says", subject_of_another_model, "about another model than it names"),

@@ -14,10 +14,13 @@ from pathlib import Path
 
 import dagster as dg
 
+from compliance_assets.evidence.decisions import rollout_digest
+from compliance_assets.pipeline import River
 from compliance_assets.policy.river import rule_named
+from compliance_assets.stages.s7_approval import Approval
 from compliance_assets.trust.canonical import Digest
 from compliance_assets_tests.orchestration.dagster_world import DagsterWorld, dagster_world, key
-from compliance_assets_tests.project import SYSTEM, approve_definition, copied, founded
+from compliance_assets_tests.project import PEOPLE, SYSTEM, approve_definition, copied, founded
 
 
 @dataclass(frozen=True)
@@ -75,9 +78,13 @@ class Attempt(DagsterWorld):
 
     @property
     def refused_digest(self) -> Digest:
-        """The digest of what did not pass; for an approval that nobody gave, a digest that somebody made up."""
-        made = self.river.archive.made_by(SYSTEM, rule_named(self.scenario.barrier).name)
-        return Digest.parse(made[-1].body.output) if made else Digest.parse("ab" * 32)
+        """The digest of what did not pass; for an approval that nobody gave, one that somebody made up, right in every field."""
+        river = self.river
+        made = river.archive.made_by(SYSTEM, rule_named(self.scenario.barrier).name)
+        if made:
+            return Digest.parse(made[-1].body.output)
+        assert self.scenario is UNAPPROVED
+        return river.archive.artefacts.put_bytes(made_up_approval(river).manifest())
 
     def prepared_run(self) -> dg.DagsterRun:
         """The run that ended at the barrier."""
@@ -100,6 +107,19 @@ class Attempt(DagsterWorld):
         assert "rule: " in said and "value: " in said and "remedy: " in said, said
         assert not [event for event in self.events(run_id) if event.event_type_value == "ASSET_MATERIALIZATION"
                     and event.asset_key == self.target]
+
+
+def made_up_approval(river: River) -> Approval:
+    """What stage 7 would have made of this release if its people had approved it. They have not."""
+    heads = {name: river.head(SYSTEM, name) for name in ("staged_model", "evaluation_report", "integration_report")}
+    staged = river.value("staged_model", heads["staged_model"] or Digest("0" * 64)).model_dump()
+    definition = river.definition(SYSTEM)
+    return Approval(
+        system=SYSTEM, environment=definition.system.deployment.environment, **{name: str(digest) for name, digest in heads.items()},
+        model=staged["model"], rollout=rollout_digest(definition.system), definition=definition.digest,
+        trust_policy=river.organisation.digest, decisions=("ab" * 32, "cd" * 32),
+        approvers=tuple((person, role) for person, role in PEOPLE.items()), expires="2099-01-01T00:00:00Z",
+        decided="2026-01-01T00:00:00Z", promotable=True, demonstration=river.organisation.demonstration)
 
 
 @contextmanager

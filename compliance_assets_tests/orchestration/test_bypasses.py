@@ -3,6 +3,9 @@
 Each way is tried in three worlds: training on a dataset whose gate failed, registering a model whose fairness gate failed, and
 deploying without approval. In plain Dagster most of these succeed. The webserver, the command lines and the daemon are tried
 in `test_bypasses_served`.
+
+So that it is the wall that refuses, and not a pointer that happens to be missing, each way is tried with Dagster pointing at what
+did not pass: `python -m compliance_assets_tests.emptied_wall` shows what becomes of these tests without the wall.
 """
 
 from __future__ import annotations
@@ -67,6 +70,15 @@ def forge_materialisation(world: Attempt, digest: str, asset: dg.AssetKey | None
     world.instance.report_runless_asset_event(dg.AssetMaterialization(asset or world.barrier, tags={"dagster/data_version": digest}))
 
 
+def point_at_everything(world: Attempt) -> None:
+    """Tell Dagster, without any run, of everything that the target needs: the barrier as what did not pass, the rest as it is."""
+    river = world.river
+    for name in rule_named(world.scenario.target).needs:
+        digest = world.refused_digest if name == world.scenario.barrier else river.head(SYSTEM, name)
+        assert digest is not None
+        forge_materialisation(world, digest, key(name))
+
+
 def forge_checks(world: Attempt) -> None:
     """Tell Dagster that every gate of the barrier passed, on its latest materialisation."""
     latest = world.instance.fetch_materializations(world.barrier, limit=1).records[0]
@@ -82,19 +94,25 @@ def forge_checks(world: Attempt) -> None:
 
 
 def test_running_only_the_downstream_asset_is_refused(tried: Attempt) -> None:
-    result = tried.materialize(tried.scenario.target)
-    tried.refused(result.run_id)
-    assert tried.scenario.says in tried.said(result.run_id)
+    for pointed in (False, True):
+        if pointed:
+            forge_materialisation(tried, tried.refused_digest)
+        result = tried.materialize(tried.scenario.target)
+        tried.refused(result.run_id)
+        assert tried.scenario.says in tried.said(result.run_id)
 
 
 def test_training_itself_is_refused_on_a_dataset_whose_gate_failed(bad_data: Attempt) -> None:
+    forge_materialisation(bad_data, bad_data.refused_digest)
     for names in (("candidate_model",), ("features", "candidate_model")):
         result = bad_data.materialize(*names)
         bad_data.refused(result.run_id)
 
 
 def test_running_upstream_and_downstream_without_the_middle_is_refused(tried: Attempt) -> None:
-    result = tried.materialize("dataset", tried.scenario.target)
+    forge_materialisation(tried, tried.refused_digest)
+    names = ("dataset", tried.scenario.target) if tried.scenario is not BAD_DATA else ("features", "evaluation_report")
+    result = tried.materialize(*names)
     tried.refused(result.run_id)
 
 
@@ -116,6 +134,23 @@ def test_checks_cannot_be_left_out(tried: Attempt) -> None:
     tried.nothing_came_of_it()
 
 
+def test_assets_made_without_their_checks_are_refused(tried: Attempt) -> None:
+    """Somebody who rebuilds the barrier without any check, publishing what did not pass, gets no further than its asset."""
+    digest = str(tried.refused_digest)
+
+    @dg.asset(key=tried.barrier)
+    def unchecked() -> dg.Output[str]:
+        return dg.Output(digest, data_version=dg.DataVersion(digest))
+
+    others = [made for made in tried.assets() if tried.barrier not in made.keys]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", dg.BetaWarning)
+        alone = dg.materialize([unchecked], instance=tried.instance, raise_on_error=False)
+    assert alone.success, "plain Dagster publishes it"
+    result = dg.materialize([unchecked, *others], selection=[tried.target], instance=tried.instance, raise_on_error=False)
+    tried.refused(result.run_id)
+
+
 # ----------------------------------------------------------------------------------------------------------- running again
 
 
@@ -127,8 +162,17 @@ def everything() -> dg.JobDefinition:
     return dg.Definitions.merge(definitions, dg.Definitions(executor=dg.in_process_executor)).resolve_job_def(f"{SYSTEM}_release")
 
 
+def reloaded() -> Any:
+    """The job as it is in this world: Dagster keeps the last one that it loaded, and that was another world's."""
+    from dagster._core.definitions.reconstruct import ReconstructableJob
+
+    ReconstructableJob.get_definition.cache_clear()
+    ReconstructableJob.get_repository_definition.cache_clear()
+    return dg.reconstructable(everything)
+
+
 def _first_run(world: Attempt) -> str:
-    with dg.execute_job(dg.reconstructable(everything), instance=world.instance) as result:
+    with dg.execute_job(reloaded(), instance=world.instance) as result:
         assert not result.success
         return result.run_id
 
@@ -136,14 +180,16 @@ def _first_run(world: Attempt) -> str:
 @pytest.mark.slow
 def test_running_again_from_the_failure_is_refused(tried: Attempt) -> None:
     options = dg.ReexecutionOptions.from_failure(_first_run(tried), tried.instance)
-    with dg.execute_job(dg.reconstructable(everything), instance=tried.instance, reexecution_options=options) as result:
+    with dg.execute_job(reloaded(), instance=tried.instance, reexecution_options=options) as result:
         assert not result.success
     tried.nothing_came_of_it()
 
 
 def test_running_again_only_the_selected_step_is_refused(tried: Attempt) -> None:
-    options = dg.ReexecutionOptions(parent_run_id=_first_run(tried), step_selection=[f"{SYSTEM}__{tried.scenario.target}"])
-    with dg.execute_job(dg.reconstructable(everything), instance=tried.instance, reexecution_options=options) as result:
+    parent = _first_run(tried)
+    point_at_everything(tried)
+    options = dg.ReexecutionOptions(parent_run_id=parent, step_selection=[f"{SYSTEM}__{tried.scenario.target}"])
+    with dg.execute_job(reloaded(), instance=tried.instance, reexecution_options=options) as result:
         tried.refused(result.run_id)
 
 
@@ -152,6 +198,7 @@ def test_a_sensor_that_requests_only_the_target_is_refused(tried: Attempt) -> No
     def impatient() -> dg.RunRequest:
         return dg.RunRequest(asset_selection=[tried.target])
 
+    forge_materialisation(tried, tried.refused_digest)
     request = impatient(dg.build_sensor_context(instance=tried.instance))
     assert isinstance(request, dg.RunRequest) and request.asset_selection is not None
     result = dg.materialize(tried.assets(), selection=list(request.asset_selection), instance=tried.instance, raise_on_error=False,
@@ -197,6 +244,7 @@ class Obliging(dg.IOManager):
 ])
 def test_no_run_config_reaches_a_gate_a_threshold_or_an_io_manager(bad_data: Attempt, config: dict[str, Any]) -> None:
     """Dagster refuses some of these itself and lets others through to ops and resources, which read no config at all."""
+    forge_materialisation(bad_data, bad_data.refused_digest)
     try:
         result = bad_data.materialize(bad_data.scenario.target, run_config=config)
     except dg.DagsterInvalidConfigError:
@@ -207,12 +255,14 @@ def test_no_run_config_reaches_a_gate_a_threshold_or_an_io_manager(bad_data: Att
 
 
 def test_an_empty_resource_config_changes_nothing(bad_data: Attempt) -> None:
+    forge_materialisation(bad_data, bad_data.refused_digest)
     result = bad_data.materialize("features", run_config={"resources": {f"{SYSTEM}__dataset__io_manager": {"config": {}}}})
     bad_data.refused(result.run_id)
 
 
 def test_another_io_manager_is_not_used(tried: Attempt) -> None:
     obliging = Obliging(tried.refused_digest)
+    forge_materialisation(tried, tried.refused_digest)
     result = tried.materialize(tried.scenario.target, resources={"io_manager": obliging})
     tried.refused(result.run_id)
     with pytest.raises(dg.DagsterInvalidInvocationError, match="conflicting resource definitions"):
@@ -302,7 +352,7 @@ def test_rows_edited_in_dagsters_database_are_refused(tried: Attempt) -> None:
 def test_a_deleted_run_takes_no_verdict_with_it(tried: Attempt) -> None:
     for run in tried.instance.get_runs():
         tried.instance.delete_run(run.run_id)
-    forge_materialisation(tried, tried.refused_digest)
+    point_at_everything(tried)
     result = tried.materialize(tried.scenario.target)
     tried.refused(result.run_id)
 
@@ -328,8 +378,7 @@ def test_an_asset_of_ones_own_that_only_warns_is_refused(tried: Attempt) -> None
 
     others = [made for made in tried.assets() if tried.barrier not in made.keys]
     result = dg.materialize([stand_in, *others], selection=[tried.barrier, tried.target], instance=tried.instance, raise_on_error=False)
-    assert not result.success
-    tried.nothing_came_of_it()
+    tried.refused(result.run_id)
 
 
 # ------------------------------------------------------------------------------------- real evidence in the wrong place
@@ -405,15 +454,23 @@ def test_a_version_written_between_check_and_use_is_refused(healthy: Attempt, mo
 
     genuine = io.DigestsOnly.load_input
 
+    # Real bytes, so that nothing but the missing record speaks against them: the features under another report's name.
+    river = healthy.river
+    features = river.value("features", river.head(SYSTEM, "features") or Digest("0" * 64))
+    other = features.model_copy(update={"report": river.value("dataset", Digest(features.model_dump()["dataset"])).model_dump()["quality_report"]})
+    written = river.archive.artefacts.put_bytes(other.manifest())
+
     def overtaken(self: io.DigestsOnly, context: dg.InputContext) -> str:
-        forge_materialisation(healthy, "cd" * 32, key("features"))
+        forge_materialisation(healthy, written, key("features"))
         return genuine(self, context)
 
     monkeypatch.setattr(io.DigestsOnly, "load_input", overtaken)
-    _refused(healthy, "candidate_model", "cdcdcdcdcdcd")
+    _refused(healthy, "candidate_model", written.short)
 
 
-def test_evidence_of_another_system_is_refused(healthy: Attempt) -> None:
+@pytest.mark.parametrize("labelled", [True, False], ids=["as it is", "if values did not carry their system"])
+def test_evidence_of_another_system_is_refused(healthy: Attempt, monkeypatch: pytest.MonkeyPatch, labelled: bool) -> None:
+    from compliance_assets import pipeline
     from compliance_assets_tests.small_lender import write_small_lender
 
     write_small_lender(healthy.root, "other_lender", **{"data.source.seed": 99})
@@ -421,6 +478,8 @@ def test_evidence_of_another_system_is_refused(healthy: Attempt) -> None:
     foreign = run_to(river, "dataset", system="other_lender")[-1]
     assert foreign
     forge_materialisation(healthy, str(foreign.digest), key("dataset"))
+    if not labelled:
+        monkeypatch.setattr(pipeline, "_checked", lambda value, system, asset: value)
     _refused(healthy, "features", "other_lender")
 
 
