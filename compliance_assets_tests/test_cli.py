@@ -23,7 +23,8 @@ def compliance(*arguments: str, cwd: Path, check: int | None = 0, **environment:
     return done
 
 
-@pytest.mark.parametrize("command", [(), *((name,) for name in COMMANDS), ("definition", "show"), ("definition", "approve")])
+@pytest.mark.parametrize("command", [(), *((name,) for name in COMMANDS), ("definition", "show"), ("definition", "approve"),
+                                     ("definition", "diff"), ("definition", "check-change")])
 def test_every_command_has_help(command: tuple[str, ...], tmp_path: Path) -> None:
     said = compliance(*command, "--help", cwd=tmp_path).stdout
     assert said.startswith("Usage: compliance" if not command else "Usage:") or "Usage:" in said

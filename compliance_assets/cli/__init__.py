@@ -27,11 +27,15 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "reject": ("decide:reject", "Reject the release in review, with a reason."),
     "defer": ("decide:defer", "Put the decision off until a date, with a reason."),
     "revoke": ("decide:revoke", "Take back a decision that you signed."),
-    "definition": ("definition:definition", "Show or approve the definition of a system."),
+    "definition": ("definition:definition", "Show, compare or approve the definition of a system."),
     "deploy": ("work:deploy", "Stages 7 and 8 by hand; the same gates."),
+    "rollback": ("work:rollback", "Let the version that was in production before answer again."),
+    "withdraw": ("work:withdraw", "Stop a version for good; nothing takes its place."),
+    "review-return": ("decide:review_return", "Review somebody else's emergency rollback."),
     "serve": ("work:serve", "Supervise an environment's model servers and router."),
     "verify": ("inspect:verify", "Recompute every root, signature, chain and artefact."),
     "trace": ("inspect:trace", "Provenance of a digest, release or run, both ways."),
+    "export": ("inspect:export", "An auditor's bundle, with its own verifier."),
     "datasets": ("inspect:datasets", "Registered dataset versions; fetch one by digest."),
 }
 

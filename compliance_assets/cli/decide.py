@@ -1,4 +1,4 @@
-"""review, approve, reject, defer, revoke: people decide, with their own keys."""
+"""review, approve, reject, defer, revoke, review-return: people decide, with their own keys."""
 
 from __future__ import annotations
 
@@ -108,3 +108,27 @@ def revoke(system: str, statement: str, person: str, role: str, key: Path | None
         shown.as_json({"decision": "revoke", "revokes": statement, "statement": revoked.digest, "file": str(path)})
     else:
         click.echo(f"{person} revoked {statement[:12]}. Statement {revoked.digest.short}, in the inbox.")
+
+
+@click.command("review-return")
+@click.argument("system")
+@click.argument("statement")
+@click.option("--unjustified", is_flag=True, help="It was not right. Either answer ends the wait.")
+@signer_options
+@root_option
+@json_option
+def review_return(system: str, statement: str, unjustified: bool, person: str, role: str, key: Path | None, reason: str, root: Path | None,
+                  as_json: bool) -> None:
+    """Review the emergency rollback or withdrawal STATEMENT (its digest) of SYSTEM, given by somebody else."""
+    from compliance_assets.evidence import inbox
+    from compliance_assets.governance.deciding import Signer, private_key
+    from compliance_assets.governance.deciding import review_return as review_it
+
+    river = open_project(root)
+    signer = Signer(person, role, private_key(river, person, key, people_keys(river)))
+    signed, _ = review_it(river, system, statement, signer, "reject" if unjustified else "approve", reason)
+    admitted, refused = inbox.admit(river.archive)
+    if as_json:
+        shown.as_json({"statement": signed.digest, "admitted": [record.index for record in admitted], "refused": refused})
+    else:
+        click.echo(f"{person} reviewed {statement[:12]}: {'not right' if unjustified else 'right'}. Statement {signed.digest.short}.")

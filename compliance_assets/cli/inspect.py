@@ -135,3 +135,27 @@ def datasets(system: str, fetch: str | None, into: Path | None, root: Path | Non
                  for entry in found.values()], ("digest", "gates", "rows", "raw source", "when"))
     if not found:
         click.echo(f"None yet: compliance run {system} --to dataset")
+
+
+@click.command()
+@click.argument("system")
+@click.option("--into", type=click.Path(path_type=Path, file_okay=False), required=True, help="A new or empty folder.")
+@click.option("--with-data", is_flag=True, help="Put the tables of data in too: rows about people leave the home with it.")
+@root_option
+@json_option
+def export(system: str, into: Path, with_data: bool, root: Path | None, as_json: bool) -> None:
+    """Write an auditor's bundle of SYSTEM: the whole ledger, what its records name, and a verifier that needs none of this.
+
+    Tables of data are left out unless asked for, and listed as left out.
+    """
+    from compliance_assets.governance.export import export as export_it
+
+    found = export_it(open_project(root, writer=False).archive, system, into, with_data=with_data)
+    if as_json:
+        shown.as_json(found.as_json())
+        return
+    click.echo(f"{found.files} files in {found.folder}; {len(found.left_out)} artefacts left out"
+               + ("." if with_data else " (tables of data, unless missing)."))
+    click.echo(f"The auditor needs one string from you, by another way than the bundle: {found.size}:{found.root}")
+    click.echo(f"  python verify.py {found.folder} --head {found.size}:{found.root}")
+    click.echo(f"  or, held since the beginning: --policy-sha256 {found.first_trust_policy}")

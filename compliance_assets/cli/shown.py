@@ -81,6 +81,8 @@ def review(document: Mapping[str, Any]) -> None:
     heading("Needs your judgement")
     for sentence in document["judgement"]:
         click.echo(f"  • {sentence}")
+    for name, since in document["definition_since"].items():
+        definition_since(name, since)
     heading("What the gates found")
     for stage in document["stages"]:
         gates = ", ".join(f"{gate['gate']} {mark(gate['verdict'])}" for gate in stage["gates"])
@@ -105,6 +107,34 @@ def review(document: Mapping[str, Any]) -> None:
         click.echo(f"  {click.style('·', fg='yellow')} {person['person']}'s decision does not count: {person['why']}")
     for role in document["missing"]:
         click.echo(f"  … waiting for {role['people']} × {role['role']}")
+
+
+def definition_since(name: str, since: Mapping[str, Any] | None) -> None:
+    """What the definition changed since the one in production, or since the one first deployed."""
+    heading(f"What changed in the definition since {'production' if name == 'production' else 'the baseline (first deployed)'}")
+    if since is None:
+        click.echo("  nothing was deployed before: there is no definition to compare with")
+    elif "not_compared" in since:
+        click.echo(click.style(f"  it could not be compared: {since['not_compared']}", fg="yellow"))
+    else:
+        changes(since)
+
+
+COLOURS: Mapping[str, str] = {"weakens": "red", "structural": "yellow", "strengthens": "green", "neutral": "bright_black"}
+
+
+def changes(compared: Mapping[str, Any]) -> None:
+    """The changes between two definitions, the gravest first, and who must look."""
+    click.echo(f"  {compared['from'][:12]} → {compared['to'][:12]}")
+    if not compared["changes"]:
+        click.echo("  no difference")
+        return
+    table([(change["direction"], change["class"], change["where"], change["what"],
+            f"{change['before']} → {change['after']}", change["law"]) for change in compared["changes"]],
+          ("", "class", "where", "what", "change", "supports"))
+    grave = click.style(compared["direction"], fg=COLOURS[compared["direction"]], bold=True)
+    click.echo(f"  Taken together: {grave}, proposed class {compared['class']} (a person determines it).")
+    click.echo(f"  To be looked at by: {', '.join(compared['review'])}")
 
 
 def _finding_row(finding: Mapping[str, Any]) -> tuple[str, ...]:

@@ -1,9 +1,10 @@
-"""run, status, deploy, serve: driving stages, and what answers."""
+"""run, status, deploy, serve, rollback, withdraw: driving stages, and what answers."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -12,8 +13,11 @@ from compliance_assets.cli.options import driver, json_option, open_project, pro
 from compliance_assets.policy.river import ASSETS, RIVER, STAGE_NAMES
 
 if TYPE_CHECKING:
+    from compliance_assets.evidence.archive import Record
     from compliance_assets.pipeline import River
+    from compliance_assets.stages.s8_return import Place
 
+F = TypeVar("F", bound=Callable[..., Any])
 STAGE = click.Choice([*STAGE_NAMES, *ASSETS, *(str(rule.number) for rule in RIVER)])
 
 
@@ -131,3 +135,70 @@ def serve(environment: str, root: Path | None) -> None:
     ports = ports_of(river.organisation, environment)
     click.echo(f"{environment} answers on http://{ports.host}:{ports.callers} with what the ledger says. Ctrl-C ends it.", err=True)
     run_supervisor(river.home, river.root, environment)
+
+
+def _returning(function: F) -> F:
+    """Options of rollback and withdraw."""
+    for option in (
+        json_option, root_option,
+        click.option("--environment", default=None, help="Where (default: the one that SYSTEM declares)."),
+        click.option("--version", default="", metavar="DIGEST", help="Which version: beginning of its release, model or approval."),
+        click.option("--reason", required=True, help="What happened and why this is the answer; recorded word for word."),
+        click.option("--emergency", is_flag=True, help="Do not wait for a rollout under way; somebody else must review it in time."),
+    ):
+        function = option(function)
+    return function
+
+
+@click.command()
+@click.argument("system")
+@_returning
+def rollback(system: str, emergency: bool, reason: str, version: str, environment: str | None, root: Path | None, as_json: bool) -> None:
+    """Let the version of SYSTEM that was in production before answer again. Needs no fresh approval: it had one.
+
+    Only a version that was fully rolled out here, that nobody has revoked, rejected, withdrawn or taken back. The ledger first; the
+    servers follow it.
+    """
+    from compliance_assets.stages.s8_return import roll_back
+
+    place = _place(system, environment, root)
+    _say_return(place, roll_back(place, reason, emergency=emergency, to=version), as_json)
+
+
+@click.command()
+@click.argument("system")
+@_returning
+def withdraw(system: str, emergency: bool, reason: str, version: str, environment: str | None, root: Path | None, as_json: bool) -> None:
+    """Stop a version of SYSTEM for good (default: the one in production); nothing takes its place. It can never be gone back to."""
+    from compliance_assets.stages.s8_return import withdraw as withdraw_it
+
+    place = _place(system, environment, root)
+    _say_return(place, withdraw_it(place, reason, emergency=emergency, what=version), as_json)
+
+
+def _place(system: str, environment: str | None, root: Path | None) -> Place:
+    from compliance_assets.stages.s8_return import Place
+
+    river = open_project(root)
+    return Place(river.archive, river.organisation, river.home, system,
+                 environment or river.definition(system).system.deployment.environment, driver(), river.now)
+
+
+def _say_return(place: Place, record: Record, as_json: bool) -> None:
+    """What was recorded, and whether the servers hold it."""
+    from compliance_assets.serving.supervisor import is_supervised
+
+    body, supervised = record.body, is_supervised(place.home, place.environment)
+    if as_json:
+        shown.as_json({"action": body.action, "release": body.release, "model": body.model, "statement": record.digest,
+                       "ledger_index": record.index, "emergency": body.evidence["emergency"], "review_due": body.evidence["review_due"],
+                       "snapshot": body.evidence["snapshot"], "supervised": supervised})
+        return
+    what = "answers again" if body.action == "rolled_back" else "is withdrawn: it stops answering, and nothing takes its place"
+    click.echo(f"Recorded (ledger #{record.index}): release {body.release[:12]} {what} in {place.environment}.")
+    click.echo("The servers follow the ledger within seconds; look with `compliance status`." if supervised else
+               f"Nobody keeps the servers of {place.environment} running: `compliance serve {place.environment}` will start with this.")
+    if body.evidence["review_due"]:
+        click.echo(click.style(f"Somebody else must review it until {body.evidence['review_due'][:16]}Z, or deployments are blocked:",
+                               fg="yellow"))
+        click.echo(f"  compliance review-return {place.system} {record.digest} --as THEM --role ROLE --reason '…'")

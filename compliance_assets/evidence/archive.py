@@ -113,7 +113,7 @@ class Archive:
                 people.pop(record.body.person, None)
             if record.body.decision == "approve" and record.body.scope.purpose == purpose:
                 people[record.body.person] = record.body.role
-                if _quorum(people, requires):
+                if quorum(people, requires):
                     return entry.index
         return None
 
@@ -230,21 +230,24 @@ class Archive:
         """Every decision in which `digest` is the subject called `name`."""
         return self._listed(digest, f"subject:{name}")
 
-    def definition_in_force(self, system: str) -> Digest | None:
-        """The definition that enough people approved last, or None. A rejected or revoked one is not in force."""
+    def definition_in_force(self, system: str, before: int | None = None) -> Digest | None:
+        """The definition that enough people approved last, or None. A rejected or revoked one is not in force.
+
+        `before`: as it was when the ledger had this many entries.
+        """
         reigns = self.reigns()
         approved: dict[Digest, dict[str, str]] = {}
         order: list[Digest] = []
         for record in self._listed(records.of_system(system), "decided:definition"):
             digest = record.statement.subject("definition")
-            if digest is None:
+            if digest is None or (before is not None and record.index >= before):
                 continue
             people = approved.setdefault(digest, {})
             organisation = _organisation_at(reigns, record.index)
             if record.body.decision == "approve":
-                already = _quorum(people, organisation.definitions.approved_by)
+                already = quorum(people, organisation.definitions.approved_by)
                 people[record.body.person] = record.body.role
-                if not already and _quorum(people, organisation.definitions.approved_by):
+                if not already and quorum(people, organisation.definitions.approved_by):
                     order = [*[d for d in order if d != digest], digest]
             elif record.body.decision in ("reject", "revoke"):
                 people.clear()
@@ -370,7 +373,7 @@ def _check_words(body: Decision) -> None:
     Digest.parse(body.ledger.root)
 
 
-def _quorum(people: Mapping[str, str], requires: Iterable[RequiredApproval]) -> bool:
+def quorum(people: Mapping[str, str], requires: Iterable[RequiredApproval]) -> bool:
     """Whether distinct people in their signed roles fill every place. No requirement is never fulfilled."""
     wanted = places(requires)
     return bool(wanted) and all(sum(1 for held in people.values() if held == role) >= needed for role, needed in wanted.items())

@@ -278,6 +278,13 @@ class Ledger:
             return head
 
     @property
+    def note(self) -> str:
+        """The newest checkpoint as it was signed: a C2SP note."""
+        with self._reading():
+            assert self._opened_note is not None  # reading has just opened it
+            return self._opened_note[0]
+
+    @property
     def origin(self) -> str:
         """The log's name, as its first checkpoint signs it."""
         return self.head().origin

@@ -102,7 +102,7 @@ class StageReuse(Predicate):
 class Scope(Predicate):
     """What a decision is about and where it holds."""
 
-    purpose: Literal["release", "definition", "trust-policy"]
+    purpose: Literal["release", "definition", "trust-policy", "return"]
     system: str
     environment: str
     rollout: str

@@ -16,7 +16,8 @@ from typing import Literal
 from compliance_assets.errors import Misused
 from compliance_assets.evidence import inbox
 from compliance_assets.evidence.archive import check_decision
-from compliance_assets.evidence.records import Decision, Scope, Statement
+from compliance_assets.evidence.records import Decision, DeploymentStep, Scope, Statement
+from compliance_assets.governance.change_control import compare, shown_to_approver
 from compliance_assets.governance.review import open_review, review_document
 from compliance_assets.pipeline import River
 from compliance_assets.trust.canonical import Digest, canonical_json, rfc3339
@@ -62,7 +63,9 @@ def decide_definition(river: River, system: str, signer: Signer, decision: Kind,
     """Sign a decision about the definition of a system as its files stand."""
     _reason(rationale)
     definition = river.definition(system)
-    shown = river.archive.artefacts.put_bytes(canonical_json(definition.parts()))
+    in_force = river.archive.definition_in_force(system)
+    compared = compare(river, system) if in_force is not None else None
+    shown = river.archive.artefacts.put_bytes(canonical_json(shown_to_approver(definition.parts(), compared)))
     return _sign(river, Statement((("definition", definition.digest),),
                                   _about(river, signer, decision, rationale, opened_seconds, shown, "definition", system,
                                          definition.digest)), signer)
@@ -75,6 +78,27 @@ def decide_trust_policy(river: River, signer: Signer, decision: Kind, rationale:
     digest = river.organisation.digest
     return _sign(river, Statement((("trust-policy", digest),), _about(river, signer, decision, rationale, opened_seconds, shown,
                                                                       "trust-policy", "", digest)), signer, against_file=False)
+
+
+def review_return(river: River, system: str, statement: str, signer: Signer, decision: Kind, rationale: str) -> tuple[Statement, Path]:
+    """Sign the review of an emergency rollback or withdrawal: it was right (approve) or not (reject). Never one's own act."""
+    _reason(rationale)
+    found = [record for record in river.archive.find(Digest.parse(statement), "statement") if isinstance(record.body, DeploymentStep)
+             and "emergency" in record.body.evidence and record.body.evidence["emergency"] and record.body.system == system]
+    if not found:
+        raise Misused(f"No emergency act of {system} in the ledger has the digest {statement}.", rule="review", value=statement,
+                      remedy="Take it from `compliance rollback` or `compliance withdraw`, which said it.")
+    step = found[-1]
+    if step.body.launcher in river.organisation.person(signer.person).launchers:
+        raise Misused(f"{signer.person} gave that order, and does not review it.", rule="review", value=signer.person,
+                      remedy="Have it reviewed by somebody else.")
+    shown = river.archive.artefacts.put_bytes(canonical_json(step.body.model_dump(mode="json")))
+    body = Decision(
+        decision=decision, person=signer.person, role=signer.role,
+        scope=Scope(purpose="return", system=system, environment=step.body.environment, rollout=""), issued=rfc3339(river.now()),
+        expires="", definition="", trust_policy=river.organisation.digest, ledger=river.archive.head(), shown=shown, opened_seconds=0,
+        rationale=rationale.strip(), nonce=secrets.token_hex(16), demonstration=river.organisation.demonstration)
+    return _sign(river, Statement((("return", step.digest),), body), signer)
 
 
 def _about(river: River, signer: Signer, decision: Kind, rationale: str, opened_seconds: int, shown: Digest,

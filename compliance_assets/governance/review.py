@@ -12,6 +12,7 @@ from compliance_assets.errors import no_environment
 from compliance_assets.evidence.archive import Record
 from compliance_assets.evidence.decisions import Standing, release_subjects, standing
 from compliance_assets.evidence.dossier import Chain
+from compliance_assets.governance.change_control import since_production
 from compliance_assets.governance.charts.reading import is_narrow
 from compliance_assets.pipeline import River, require
 from compliance_assets.policy.gates import Verdict
@@ -55,6 +56,7 @@ def review_document(river: River, system: str) -> dict[str, Any]:
         "stages": [_stage(chain.records[rule.makes]) for rule in RIVER if rule.makes in chain.records],
         "judgement": _judgement(chain, river, system, references),
         "replaces": references["production"] if "production" in references else "",
+        "definition_since": since_production(river, system),
         "heard": [{"person": r.body.person, "role": r.body.role, "at": r.body.issued, "rationale": r.body.rationale,
                    "statement": str(r.digest)}
                   for r in found.counted],

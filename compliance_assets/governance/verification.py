@@ -127,6 +127,8 @@ def _named(authentic: list[Record]) -> dict[Digest, str]:
                 named[Digest.parse(digest)] = f"entry {record.index}, {name}"
         elif record.statement.kind == "decision" and body.shown:
             named[Digest.parse(body.shown)] = f"entry {record.index}, shown to {body.person}"
+        elif record.statement.kind == "deployment" and "snapshot" in body.evidence:
+            named[Digest.parse(body.evidence["snapshot"])] = f"entry {record.index}, snapshot"
         elif record.statement.kind == "definition":
             named[Digest.parse(body.parts)] = f"entry {record.index}, definition"
             named[Digest.parse(body.declaration)] = f"entry {record.index}, system.yaml"

@@ -35,6 +35,7 @@ from compliance_assets.stages import s8_measures as measures
 from compliance_assets.stages.s5_model_registration import StagedModel
 from compliance_assets.stages.s6_integration_testing import IntegrationReport, candidate_of
 from compliance_assets.stages.s7_approval import Approval
+from compliance_assets.stages.s8_return import reviews_due
 from compliance_assets.stages.stage import Draft, Stage, Value, Work
 from compliance_assets.trust.canonical import Digest, decimal_string, digest_of, parse_canonical, parse_rfc3339, rfc3339
 
@@ -122,7 +123,7 @@ def authority(work: Work, approval: Approval, staged: StagedModel, state: Desire
     1. It is about this staged model and these bytes. 2. It is for the declared environment, which exists.
     3. It covers the rollout plan as declared. 4. Definition and trust policy are those it was given under.
     5. It has not lapsed (a rollout that began in time may go on), and nobody has revoked or rejected since.
-    6. It has not been used up by a rollout that ended.
+    6. It has not been used up by a rollout that ended. 7. No emergency act here waits for its review beyond its date.
     """
     declared = work.definition.system.deployment
     rollout = state.rollouts.get(approval.digest)
@@ -133,6 +134,7 @@ def authority(work: Work, approval: Approval, staged: StagedModel, state: Desire
     environment = work.organisation.environments.get(declared.environment)
     replaced = (rollout is not None and any(h.action == "full_rollout" for h in rollout.happened)
                 and (state.production is None or state.production.approval != approval.digest))
+    overdue = [due for due in reviews_due(work.archive, work.organisation, declared.environment) if due.due < work.now()]
     used_up = rollout.last.action if rollout is not None and rollout.ended else "another version replaced it" if replaced else ""
     return (
         # (1)
@@ -160,6 +162,10 @@ def authority(work: Work, approval: Approval, staged: StagedModel, state: Desire
         # (6)
         fact("authority.not_used_up", not used_up, value=used_up or "free", bound="free",
              note="its rollout ended; a new approval is needed" if used_up else ""),
+        # (7)
+        fact("authority.reviews", not overdue or rollout is not None, bound="none overdue",
+             value=", ".join(f"{due.action} in entry {due.index}" for due in overdue) or "none overdue",
+             note="an emergency act was not reviewed in time" if overdue else ""),
     )
 
 
@@ -233,8 +239,8 @@ def _require_place(rolling: _Rolling, state: DesiredState) -> None:
     if state.candidate is not None and state.candidate.approval != rolling.approval.digest:
         raise Busy(f"Another rollout is under way in {environment}: release {state.candidate.release[:12]}.",
                    rule="one rollout at a time", value=state.candidate.approval,
-                   remedy="Let it end; or have its approval taken back (`compliance revoke`) and that release deployed again: it is then "
-                          "ended, and this one can begin.")
+                   remedy="Let it end, or withdraw it: `compliance withdraw`. Or have its approval taken back (`compliance revoke`) and "
+                          "that release deployed again: it is then ended, and this one can begin.")
     if not is_supervised(rolling.work.home, environment):
         raise Waiting(f"Nobody keeps the servers of {environment} running.", rule="supervised environment", value=environment,
                       remedy=f"Start `compliance serve {environment}` (or `compliance up`), then deploy again.")

@@ -16,6 +16,8 @@ import pytest
 from compliance_assets.errors import Busy, OutOfTurn, Waiting
 from compliance_assets.evidence.deployments import DesiredState, desired_state
 from compliance_assets.evidence.home import Home
+from compliance_assets.evidence.verify_bundle import Bundle
+from compliance_assets.governance.export import export
 from compliance_assets.pipeline import Advance, River, open_river
 from compliance_assets.registry import Registry
 from compliance_assets.serving import traffic
@@ -128,6 +130,11 @@ def test_an_approved_release_goes_shadow_canary_full_and_then_answers_everybody(
     staged = approved.value("staged_model", Digest(record.staged)).model_dump()
     registry = Registry(approved.home)
     assert registry.lifecycle(staged["registry_name"], staged["registry_version"]) == "production"
+    # an auditor believes it with the standard library alone
+    exported = export(approved.archive, SYSTEM, approved.root / "bundle")
+    bundle = Bundle(approved.root / "bundle")
+    bundle.verify(f"{exported.size}:{exported.root}", None)
+    assert bundle.problems == [] and bundle.counts["deployment steps"] == 4
     # asked again, nothing is deployed twice
     with supervised(approved):
         again = step(approved, "deployment", run="another-run")
@@ -291,3 +298,36 @@ def test_nothing_is_deployed_before_people_approved(in_review: Path) -> None:
     with pytest.raises(OutOfTurn, match="approval"):
         step(river, "deployment")
     assert actions(river) == []
+
+
+def test_a_person_rolls_back_and_the_first_release_answers_everybody_again(approved: River) -> None:
+    from compliance_assets.stages.s8_return import Place, roll_back, withdraw
+    from compliance_assets_tests.project import someone
+
+    with supervised(approved):
+        with asked(approved):
+            first = record_of(step(approved, "deployment"))
+        after = next_release(approved)
+        with asked(after):
+            second = step(after, "deployment", run="second-release")
+        assert second, second.failures
+        assert version_answering(after)["model"] == record_of(second).model
+        place = Place(after.archive, after.organisation, after.home, SYSTEM, "production", someone("back"), after.now)
+        roll_back(place, "The second release refuses everybody from one branch.", emergency=True)
+        _await_answer(after, first.model)
+        withdraw(place, "The first release is not what it was either: stop it.", emergency=True)
+        _await_answer(after, "")
+    exported = export(after.archive, SYSTEM, after.root / "bundle")
+    bundle = Bundle(after.root / "bundle")
+    bundle.verify(f"{exported.size}:{exported.root}", None)
+    assert bundle.problems == []
+
+
+def _await_answer(river: River, model: str) -> None:
+    end, answering = time.monotonic() + 60, "not asked"
+    while answering != model and time.monotonic() < end:
+        with Client(f"http://127.0.0.1:{ports_of(river.organisation, 'production').callers}") as client:
+            answer = client.get("/version")
+            answering = str(answer.json()["model"]) if answer.status == 200 else ""
+        time.sleep(0.5)
+    assert answering == model

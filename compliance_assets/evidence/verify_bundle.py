@@ -1,0 +1,1037 @@
+#!/usr/bin/env python3
+"""Verify an exported bundle of evidence, trusting nobody but one hex string that you hold.
+
+    python verify.py BUNDLE --head SIZE:ROOT          the head of the ledger that somebody outside the provider kept
+    python verify.py BUNDLE --policy-sha256 HEX       the digest of the provider's first trust policy
+
+One file, Python's standard library only. Run your own copy of it: the copy in a bundle comes from whoever made the bundle.
+
+What it recomputes, in this order: (1) the RFC 6962 root over the exact bytes of every entry, the signed checkpoint, and the string
+that you hold; (2) who was trusted when (each trust policy vouched for by people of the one before); (3) every signature (Ed25519;
+people's OpenSSH signatures) and every head that a person signed; (4) every file in the bundle, by digest; (5) for each passed stage
+of the system: its gates exactly those of its definition, each verdict following from its findings and bounds, its inputs passed
+before it, down to the raw source; (6) every approval: people, roles, quorum, separation, validity, exact digests; (7) every
+deployment: its authority, its plan, its order. Every file is reported as verified or as uncovered. Exit 0: all of it holds.
+
+It cannot know whether numbers were measured honestly at the source; nor what happened after the newest head you hold.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import binascii
+import hashlib
+import json
+import re
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+from typing import Any, NoReturn
+
+Json = dict[str, Any]
+PAYLOAD_TYPE = "application/vnd.in-toto+json"
+STATEMENT = "https://in-toto.io/Statement/v1"
+NAMESPACE = "compliance-assets-approval"
+URN = "urn:compliance-assets:"
+KINDS = {f"{URN}stage-execution:v1": "stage", f"{URN}stage-reuse:v1": "reuse", f"{URN}decision:v1": "decision",
+         f"{URN}deployment:v1": "deployment", f"{URN}trust-policy:v1": "trust-policy", f"{URN}definition:v1": "definition"}
+SIGNED_BY = {"stage": ("pipeline", "gate"), "reuse": ("pipeline",), "deployment": ("deployer",), "trust-policy": ("log",),
+             "definition": ("pipeline",)}
+SUBJECTS = ("staged-model", "model", "evaluation-report", "integration-report", "dataset", "definition", "environment", "rollout")
+SEVERITY = ("PASS", "NOT_APPLICABLE", "NOT_RUN", "INCONCLUSIVE", "INSUFFICIENT_DATA", "FAIL", "ERROR")
+LINKS = {"features": {"dataset": "dataset"}, "candidate_model": {"features": "features"},
+         "evaluation_report": {"candidate_model": "candidate", "features": "features"},
+         "staged_model": {"candidate_model": "candidate", "evaluation_report": "evaluation"},
+         "integration_report": {"staged_model": "staged", "features": "features"},
+         "approval": {"staged_model": "staged_model", "evaluation_report": "evaluation_report", "integration_report": "integration_report"},
+         "deployment_record": {"approval": "approval", "staged_model": "staged"}}
+"""For each asset, under which key its own bytes name each of its inputs."""
+COMPUTED = ("data_preparation", "feature_engineering", "model_training", "model_evaluation")
+CLOCK = timedelta(seconds=60)
+SKEW = timedelta(minutes=5)
+HEX = re.compile(r"[0-9a-f]{64}", re.ASCII)
+MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?Z", re.ASCII)
+
+
+class Refused(Exception):
+    """Why something is not believed."""
+
+
+# ---------------------------------------------------------------------------------------------- canonical JSON (RFC 8785, narrowed)
+
+
+def no(why: str) -> NoReturn:
+    raise Refused(why)
+
+
+def canonical(value: object) -> bytes:
+    """The one text of a value without floats: keys are ASCII, so sorting them by code point is RFC 8785's order."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def read_canonical(content: bytes) -> Any:
+    """The value of which `content` is the canonical JSON; duplicate keys, floats, large integers and other spellings refuse."""
+    def unique(pairs: list[tuple[str, Any]]) -> Json:
+        found = dict(pairs)
+        return found if len(found) == len(pairs) and all(key.isascii() for key in found) else no("a key occurs twice or is not ASCII")
+
+    def whole(digits: str) -> int:
+        return int(digits) if len(digits) <= 17 and abs(int(digits)) < 2**53 else no("an integer is beyond 2**53-1")
+
+    try:
+        value = json.loads(content.decode("utf-8"), object_pairs_hook=unique, parse_int=whole,
+                           parse_float=lambda text: no(f"a number is not an integer: {text}"), parse_constant=lambda text: no(text))
+        again = canonical(value)
+    except (ValueError, RecursionError):
+        no("it is not JSON")
+    return value if again == content else no("its bytes are not the canonical ones")
+
+
+def sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def unbase64(text: str) -> bytes:
+    try:
+        content = base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        no("it is not base64")
+    return content if base64.b64encode(content).decode() == text else no("it is not the usual base64 of its bytes")
+
+
+def moment(text: str) -> datetime:
+    try:
+        return datetime.fromisoformat(text.replace("Z", "+00:00")) if MOMENT.fullmatch(text) else no(f"{text!r:.40} is not a moment in UTC")
+    except ValueError:
+        no(f"{text!r:.40} is not a moment in UTC")
+
+
+# ------------------------------------------------------------------------------------------------------------ Ed25519 (RFC 8032)
+
+P = 2**255 - 19
+ORDER = 2**252 + 27742317777372353535851937790883648493
+D = -121665 * pow(121666, P - 2, P) % P
+ROOT = pow(2, (P - 1) // 4, P)
+Point = tuple[int, int, int, int]
+NEUTRAL: Point = (0, 1, 1, 0)
+
+
+def _add(a: Point, b: Point) -> Point:
+    x1, y1, z1, t1 = a
+    x2, y2, z2, t2 = b
+    e, f = (y1 - x1) * (y2 - x2) % P, (y1 + x1) * (y2 + x2) % P
+    c, d = 2 * t1 * t2 * D % P, 2 * z1 * z2 % P
+    e, f, g, h = f - e, d - c, d + c, f + e
+    return e * f % P, g * h % P, f * g % P, e * h % P
+
+
+def _x(y: int, sign: int) -> int | None:
+    square = (y * y - 1) * pow(D * y * y + 1, P - 2, P) % P
+    x = pow(square, (P + 3) // 8, P)
+    if (x * x - square) % P:
+        x = x * ROOT % P
+    if (x * x - square) % P or (x == 0 and sign):
+        return None
+    return P - x if x & 1 != sign else x
+
+
+def _point(raw: bytes) -> Point | None:
+    number = int.from_bytes(raw, "little")
+    y, sign = number & (2**255 - 1), number >> 255
+    x = _x(y, sign) if y < P else None
+    return None if x is None else (x, y, 1, x * y % P)
+
+
+_BY = 4 * pow(5, P - 2, P) % P
+_BX = _x(_BY, 0) or 0
+BASE: Point = (_BX, _BY, 1, _BX * _BY % P)
+
+
+def ed25519(public: bytes, message: bytes, signature: bytes) -> bool:
+    """Whether the signature is this key's over the message: the point of R is recomputed and compared as bytes."""
+    if len(public) != 32 or len(signature) != 64:
+        return False
+    key, s = _point(public), int.from_bytes(signature[32:], "little")
+    if key is None or s >= ORDER:
+        return False
+    h = int.from_bytes(hashlib.sha512(signature[:32] + public + message).digest(), "little") % ORDER
+    minus: Point = (-key[0] % P, key[1], key[2], -key[3] % P)
+    both, found = _add(BASE, minus), NEUTRAL  # s·B − h·A, bit by bit for both at once (Shamir)
+    for bit in range(max(s.bit_length(), h.bit_length()) - 1, -1, -1):
+        found = _add(found, found)
+        which = (s >> bit & 1) + 2 * (h >> bit & 1)
+        if which:
+            found = _add(found, (NEUTRAL, BASE, minus, both)[which])
+    inverse = pow(found[2], P - 2, P)
+    x, y = found[0] * inverse % P, found[1] * inverse % P
+    return signature[:32] == (y | (x & 1) << 255).to_bytes(32, "little")
+
+
+# ---------------------------------------------------------------------------------------------- tree (RFC 6962) and note (C2SP)
+
+
+class Tree:
+    """Appends leaves and knows the root of every size it has had."""
+
+    def __init__(self) -> None:
+        self.peaks: list[bytes] = []
+        self.roots: list[bytes] = [hashlib.sha256(b"").digest()]
+
+    def append(self, content: bytes) -> None:
+        leaf, index = hashlib.sha256(b"\x00" + content).digest(), len(self.roots) - 1
+        while index & 1:
+            leaf, index = hashlib.sha256(b"\x01" + self.peaks.pop() + leaf).digest(), index >> 1
+        self.peaks.append(leaf)
+        root = self.peaks[-1]
+        for peak in reversed(self.peaks[:-1]):
+            root = hashlib.sha256(b"\x01" + peak + root).digest()
+        self.roots.append(root)
+
+
+def open_checkpoint(note: str, public: bytes) -> tuple[str, int, bytes]:
+    """Origin, size and root of a checkpoint that its own log's key signed. Witnesses' signatures are left aside."""
+    text, separator, tail = note.rpartition("\n\n")
+    lines = (text + "\n").split("\n")
+    if not separator or not tail.endswith("\n") or len(lines) != 4 or lines[3] or any(c < " " and c != "\n" for c in note):
+        no("the checkpoint is not three lines and signatures")
+    origin, size = lines[0], lines[1]
+    if not re.fullmatch(r"\S+", origin) or "+" in origin or not re.fullmatch(r"0|[1-9][0-9]{0,18}", size, re.ASCII):
+        no("the checkpoint's origin or size is malformed")
+    wanted = hashlib.sha256(f"{origin}\n".encode() + b"\x01" + public).digest()[:4]
+    ours = []
+    for line in tail[:-1].split("\n"):
+        found = re.fullmatch(r"— (\S+) ([A-Za-z0-9+/]+={0,2})", line)
+        if found is None:
+            no("the checkpoint has a malformed signature line")
+        blob = unbase64(found[2])
+        if found[1] == origin and blob[:4] == wanted:
+            ours.append(blob[4:])
+    if len(ours) != 1 or not ed25519(public, (text + "\n").encode(), ours[0]):
+        no("the checkpoint is not signed by the log's key")
+    return origin, int(size), unbase64(lines[2])
+
+
+# ------------------------------------------------------------------------------------------------------------------- SSHSIG
+
+
+def _strings(blob: bytes, count: int, at: int = 0) -> tuple[list[bytes], int]:
+    found = []
+    for _ in range(count):
+        length = int.from_bytes(blob[at:at + 4], "big")
+        if at + 4 + length > len(blob) or at + 4 > len(blob):
+            no("an SSH structure is cut off")
+        found.append(blob[at + 4:at + 4 + length])
+        at += 4 + length
+    return found, at
+
+
+def ssh_verify(message: bytes, armored: bytes, line: str, at: datetime) -> None:
+    """Refuse unless the key of `line` (an allowed_signers line without principal) signed this for approvals, at that moment.
+
+    Ed25519 and security-key Ed25519 (touched). Other kinds of key are refused here by name: use `ssh-keygen -Y verify` for those.
+    """
+    options, kind, blob = _signer(line)
+    if ("valid-after" in options and at < _ssh_time(options["valid-after"])) or (
+            "valid-before" in options and at > _ssh_time(options["valid-before"])):
+        no("the key does not count at that moment")
+    if "namespaces" in options and NAMESPACE not in options["namespaces"].split(","):
+        no("the key is not for approvals")
+    text = armored.decode("ascii", "strict") if armored.isascii() else no("the signature is not text")
+    found = re.fullmatch(r"-----BEGIN SSH SIGNATURE-----\r?\n([A-Za-z0-9+/=\s]+)\n-----END SSH SIGNATURE-----\s*", text)
+    body = unbase64("".join(found[1].split())) if found else no("it is not armored as an SSH signature")
+    if body[:6] != b"SSHSIG" or body[6:10] != b"\x00\x00\x00\x01":
+        no("it is not an SSHSIG of version 1")
+    (key, namespace, reserved, digest, signature), end = _strings(body, 5, 10)
+    if end != len(body) or reserved or namespace != NAMESPACE.encode():
+        no("it is not for approvals, or has bytes left over")
+    if digest not in (b"sha256", b"sha512") or key != blob:
+        no("it is by another key than the one this person has, or uses another hash")
+    parts = (namespace, b"", digest, hashlib.new(digest.decode(), message).digest())
+    signed = b"SSHSIG" + b"".join(len(part).to_bytes(4, "big") + part for part in parts)
+    (key_kind, raw), key_end = _strings(key, 2)
+    (algorithm, sig), sig_end = _strings(signature, 2)
+    if algorithm != key_kind or key_kind.decode("ascii", "replace") != kind:
+        no("the key's kind and the signature's differ")
+    if kind == "ssh-ed25519" and key_end == len(key) and sig_end == len(signature):
+        pass
+    elif kind == "sk-ssh-ed25519@openssh.com":
+        (application,), key_end = _strings(key, 1, key_end)
+        flags = signature[sig_end:sig_end + 5]
+        if key_end != len(key) or len(flags) != 5 or sig_end + 5 != len(signature) or not flags[0] & 1:
+            no("nobody touched the security key, or bytes are left over")
+        signed = hashlib.sha256(application).digest() + flags + hashlib.sha256(signed).digest()
+    else:
+        no(f"a key of kind {kind} cannot be verified by this program: check it with ssh-keygen -Y verify")
+    if not ed25519(raw, signed, sig):
+        no("the signature does not fit")
+
+
+def _signer(line: str) -> tuple[dict[str, str], str, bytes]:
+    options: dict[str, str] = {}
+    rest = line
+    while not re.match(r"(ssh-|sk-|ecdsa-)\S+ ", rest):
+        found = re.match(r'([a-z-]+)="([^"\\]*)"(,|[ \t]+)', rest)
+        if not found or found[1] in options or found[1] not in ("namespaces", "valid-after", "valid-before"):
+            no("an allowed signer has options that this program does not know (certificates: use ssh-keygen)")
+        options[found[1]] = found[2]
+        rest = rest[found.end():]
+    kind, blob, *_ = rest.split()
+    return options, kind, unbase64(blob)
+
+
+def _ssh_time(text: str) -> datetime:
+    found = re.fullmatch(r"(\d{4})(\d\d)(\d\d)(?:(\d\d)(\d\d)(\d\d)?)?Z", text)
+    return moment("{}-{}-{}T{}:{}:{}Z".format(*(part or "00" for part in found.groups()))) if found else no(f"the time {text} is malformed")
+
+
+# ---------------------------------------------------------------------------------------------------------------- statements
+
+
+class Entry:
+    """One entry of the ledger: its envelope, its statement, and whether it is believed."""
+
+    def __init__(self, index: int, content: bytes) -> None:
+        self.index = index
+        outer = read_canonical(content)
+        if not isinstance(outer, dict) or outer.keys() != {"payload", "payloadType", "signatures"} or outer["payloadType"] != PAYLOAD_TYPE:
+            no("it is not an envelope around a statement")
+        self.payload = unbase64(outer["payload"])
+        kind = PAYLOAD_TYPE.encode()
+        self.signed = b"DSSEv1 %d %b %d %b" % (len(kind), kind, len(self.payload), self.payload)
+        self.signatures: list[tuple[str, str, bytes]] = []
+        for one in outer["signatures"]:
+            if one.keys() != {"keyid", "scheme", "sig"} or one["scheme"] not in ("ed25519", "sshsig"):
+                no("it has a signature of another form")
+            self.signatures.append((one["keyid"], one["scheme"], unbase64(one["sig"])))
+        if not self.signatures or len({keyid for keyid, *_ in self.signatures}) != len(self.signatures):
+            no("nobody signed it, or somebody twice")
+        statement = read_canonical(self.payload)
+        if statement.keys() != {"_type", "subject", "predicateType", "predicate"} or statement["_type"] != STATEMENT:
+            no("it is not a statement")
+        if statement["predicateType"] not in KINDS or not statement["subject"]:
+            no("it says something of an unknown kind, or about nothing")
+        self.kind = KINDS[statement["predicateType"]]
+        self.body: Json = statement["predicate"]
+        self.subjects: dict[str, str] = {one["name"]: one["digest"]["sha256"] for one in statement["subject"]}
+        if len(self.subjects) != len(statement["subject"]) or not all(HEX.fullmatch(digest) for digest in self.subjects.values()):
+            no("its subjects are not digests, each under its own name")
+        self.digest = sha256(self.payload)
+
+    @property
+    def system(self) -> str:
+        if self.kind == "trust-policy":
+            return ""
+        return str(self.body["scope"]["system"] if self.kind == "decision" else self.body["system"])
+
+    @property
+    def when(self) -> datetime:
+        for name in ("finished", "at", "issued"):
+            if name in self.body:
+                return moment(self.body[name])
+        no("it does not say when")
+
+
+class Bundle:
+    """Everything in the folder, and what was found out about it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.files: dict[str, bytes] = {}
+        self.problems: list[str] = []
+        self.verified: set[str] = set()
+        self.tree = Tree()
+        self.entries: list[Entry] = []
+        self.reigns: list[tuple[int, Json, str]] = []
+        self.definitions: dict[str, Json] = {}
+        self.counts: dict[str, int] = {}
+        self.notes: list[str] = []
+        self.system = ""
+        for path in sorted(folder.rglob("*")):
+            if path.is_symlink():
+                self.problems.append(f"{path.relative_to(folder).as_posix()}: it is a link")
+            elif path.is_file():
+                self.files[path.relative_to(folder).as_posix()] = path.read_bytes()
+
+    def attempt(self, what: str, check: Any, *arguments: Any) -> bool:
+        """Run one check; what it refuses becomes a problem, and the rest is still looked at."""
+        try:
+            check(*arguments)
+        except Refused as why:
+            self.problems.append(f"{what}: {why}")
+            return False
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError, InvalidOperation) as error:
+            self.problems.append(f"{what}: it is not of the form that it must have ({type(error).__name__}: {error})")
+            return False
+        return True
+
+    def artefact(self, digest: str) -> bytes | None:
+        return self.files.get(f"artefacts/sha256/{digest}")
+
+    def value(self, digest: str) -> Json:
+        content = self.artefact(digest)
+        if content is None:
+            no(f"the artefact {digest[:12]} that it rests on is not in the bundle")
+        found = read_canonical(content)
+        return found if isinstance(found, dict) else no(f"the artefact {digest[:12]} is not a record")
+
+    # (1) -------------------------------------------------------------------------------------------------------- the ledger
+
+    def read_ledger(self) -> None:
+        count = sum(1 for name in self.files if name.startswith("entries/"))
+        if not count:
+            no("there are no entries")
+        for index in range(count):
+            name = f"entries/{index}.json"
+            if name not in self.files:
+                no(f"{name} is missing, though {count} entries are there")
+            self.tree.append(self.files[name])
+            self.verified.add(name)
+            if self.attempt(f"entry {index}", lambda i=index, n=name: self.entries.append(Entry(i, self.files[n]))) is False:
+                no("the entries cannot all be read")
+
+    def check_checkpoint(self) -> None:
+        note = self.files.get("checkpoint.note")
+        text = note.decode("utf-8", "replace") if note is not None else no("checkpoint.note is missing")
+        keys = [key for key in self.reigns[-1][1]["machine_keys"] if key["role"] == "log"]
+        current = max(keys, key=lambda key: (key["valid_until"] is None, key["valid_until"] or "", key["valid_from"]))
+        _, size, root = open_checkpoint(text, _machine_key(current))
+        if size != len(self.entries) or root != self.tree.roots[size]:
+            no(f"the checkpoint signs {size} entries with root {root.hex()[:16]}, the bundle holds {len(self.entries)} with root "
+               f"{self.tree.roots[-1].hex()[:16]}")
+        self.verified.add("checkpoint.note")
+
+    def check_held(self, head: str | None, policy: str | None) -> None:
+        if head:
+            size, _, root = head.partition(":")
+            if not size.isdigit() or int(size) >= len(self.tree.roots) or int(size) == 0:
+                no(f"the head that you hold is of {size} entries, the bundle has {len(self.entries)}: the tail was cut off")
+            if self.tree.roots[int(size)].hex() != root.lower():
+                no(f"the first {size} entries are not those whose root you hold: the ledger was rewritten")
+            self.counts["entries newer than the head you hold (they rest on the log's key)"] = len(self.entries) - int(size)
+        if policy and sha256(canonical(self.entries[0].body["organisation"])) != policy.lower():
+            no("the ledger does not begin with the trust policy whose digest you hold")
+
+    # (2) -------------------------------------------------------------------------------------------------- who was trusted when
+
+    def read_policies(self) -> None:
+        for entry in self.entries:
+            if entry.kind != "trust-policy":
+                continue
+            organisation = entry.body["organisation"]
+            digest = sha256(canonical(organisation))
+            if entry.subjects.get("trust-policy") != digest:
+                no(f"entry {entry.index} names another trust policy than it holds")
+            if not self.reigns:
+                if entry.index != 0:
+                    no("the ledger does not begin with a trust policy")
+                _signed_by_machines(entry, organisation)
+                self.reigns.append((0, organisation, digest))
+                continue
+            before = self.reigns[-1][1]
+            _signed_by_machines(entry, before)
+            since = self._approved_since(digest, before)
+            if since is not None:
+                self.reigns.append((max(since, entry.index), organisation, digest))
+        if not self.reigns:
+            no("the ledger does not begin with a trust policy")
+        if any(policy["demonstration"] for _, policy, _ in self.reigns):
+            self.notes.append("A demonstration: some people in its trust policy were made up by the program.")
+
+    def _approved_since(self, digest: str, before: Json) -> int | None:
+        people: dict[str, str] = {}
+        for entry in self.entries:
+            if entry.kind != "decision" or entry.subjects.get("trust-policy") != digest or entry.body["scope"]["purpose"] != "trust-policy":
+                continue
+            _signed_by_person(entry, self.policy_at(entry.index))
+            if entry.body["decision"] == "reject":
+                return None
+            if entry.body["decision"] == "revoke":
+                people.pop(entry.body["person"], None)
+            if entry.body["decision"] == "approve":
+                people[entry.body["person"]] = entry.body["role"]
+                if _quorum(people, before["definitions"]["approved_by"]):
+                    return entry.index
+        return None
+
+    def policy_at(self, index: int) -> Json:
+        """The trust policy that counted when entry `index` was written."""
+        return next((policy for since, policy, _ in reversed(self.reigns) if since < index or index == 0), self.reigns[0][1])
+
+    # (3) ----------------------------------------------------------------------------------------------------------- signatures
+
+    def check_entry(self, entry: Entry, latest: datetime | None) -> None:
+        policy = self.policy_at(entry.index)
+        if entry.kind == "decision":
+            _signed_by_person(entry, policy)
+            head = entry.body["ledger"]
+            if head["size"] > entry.index or self.tree.roots[head["size"]].hex() != head["root"]:
+                no(f"{entry.body['person']} saw another ledger of {head['size']} entries than this one was then: it was rewritten")
+        elif entry.index:
+            _signed_by_machines(entry, policy if entry.kind != "trust-policy" else self._reign_before(entry.index))
+        if entry.kind in ("stage", "deployment") and entry.body["trust_policy"] != sha256(canonical(policy)):
+            no("it was made under another trust policy than the one in force there")
+        if entry.kind != "decision" and latest is not None and entry.when + CLOCK < latest:
+            no(f"it is dated {entry.body.get('finished', entry.body.get('at'))}, before an earlier entry: the clock was set back")
+        self.counts["signatures"] = self.counts.get("signatures", 0) + len(entry.signatures)
+
+    def _reign_before(self, index: int) -> Json:
+        """A proposal is signed by the log key of the policy before it, whatever it came to."""
+        return next((policy for since, policy, _ in reversed(self.reigns) if since < index), self.reigns[0][1])
+
+    # (4) ---------------------------------------------------------------------------------------------------------------- files
+
+    def check_files(self) -> None:
+        """Every artefact has the bytes of its name, and is named by a record of this system; the rest is recomputed."""
+        named = named_artefacts(self.entries, self.system, self._parsed)
+        for name, content in self.files.items():
+            if name.startswith("artefacts/"):
+                digest = name.rpartition("/")[2]
+                if name != f"artefacts/sha256/{digest}" or sha256(content) != digest:
+                    self.problems.append(f"{name}: its bytes are others than its name says")
+                elif digest in named:
+                    self.verified.add(name)
+        for name, wanted in derived_files(self.entries, [(policy, digest) for _, policy, digest in self.reigns]).items():
+            if name in self.files and self.files[name] != wanted:
+                self.problems.append(f"{name}: it does not follow from the ledger")
+            elif name in self.files:
+                self.verified.add(name)
+        missing = sorted(digest for digest in named if self.artefact(digest) is None)
+        self.counts["artefacts named by records and not in the bundle"] = len(missing)
+        wanted = manifest(self.system, len(self.entries), self.tree.roots[-1].hex(), self.reigns[0][2], self.files, missing)
+        if self.files["manifest.json"] != wanted:
+            listed = read_canonical(self.files["manifest.json"])
+            differs = [name for name in sorted({*listed["files"], *self.files} - {"manifest.json"})
+                       if name not in self.files or listed["files"].get(name) != sha256(self.files[name])]
+            no(f"the manifest does not describe this bundle{': ' if differs else ''}{', '.join(differs[:5])}")
+        self.verified.add("manifest.json")
+
+    def _parsed(self, digest: str) -> Any:
+        content = self.artefact(digest)
+        try:
+            return json.loads(content) if content is not None and content[:1] in (b"{", b"[") else None
+        except ValueError:
+            return None
+
+    # (5) --------------------------------------------------------------------------------------------------------------- stages
+
+    def definition(self, digest: str) -> Json:
+        if digest not in self.definitions:
+            found = self.value(digest)
+            if found["declaration"]["system"] != self.system:
+                no(f"the definition {digest[:12]} is of another system")
+            self.definitions[digest] = found
+        return self.definitions[digest]
+
+    def in_force(self, before: int) -> str | None:
+        """The definition that enough people had approved last, when the ledger had `before` entries."""
+        approved: dict[str, dict[str, str]] = {}
+        order: list[str] = []
+        for entry in self.entries[:before]:
+            if entry.kind != "decision" or entry.system != self.system or entry.body["scope"]["purpose"] != "definition":
+                continue
+            digest = entry.subjects.get("definition")
+            if digest is None:
+                continue
+            people = approved.setdefault(digest, {})
+            wanted = self.policy_at(entry.index)["definitions"]["approved_by"]
+            if entry.body["decision"] == "approve":
+                already = _quorum(people, wanted)
+                people[entry.body["person"]] = entry.body["role"]
+                if not already and _quorum(people, wanted):
+                    order = [*(other for other in order if other != digest), digest]
+            elif entry.body["decision"] in ("reject", "revoke"):
+                people.clear()
+                order = [other for other in order if other != digest]
+        return order[-1] if order else None
+
+    def own(self, kind: str) -> list[Entry]:
+        return [entry for entry in self.entries if entry.kind == kind and entry.system == self.system]
+
+    def passing(self, asset: str, digest: str, definition: str, before: int) -> Entry:
+        """The latest record, before `before`, that this stage made these bytes, under this definition, all gates passed."""
+        rule = _rule(self.definition(definition), asset)
+        same = [e for e in self.own("stage") if e.body["output"] == digest and e.body["stage"] == rule["name"]
+                and e.body["definition"] == definition]
+        failed = [e.index for e in same if e.body["outcome"] != "passed"]
+        if failed:
+            no(f"entry {failed[0]} says that a gate of {asset} {digest[:12]} failed, and a failure stays one")
+        earlier = [e for e in same if e.index < before]
+        if not earlier:
+            no(f"no earlier record says that {asset} {digest[:12]} passed under this definition")
+        question = (definition, earlier[-1].body["inputs"])
+        asked_again = [e for e in self.own("stage") if earlier[-1].index < e.index < before and e.body["stage"] == rule["name"]
+                       and (e.body["definition"], e.body["inputs"]) == question and e.body["outcome"] != "error"]
+        if asked_again and asked_again[-1].body["outcome"] != "passed":
+            no(f"{asset} {digest[:12]} passed, but was asked again about the same inputs, and failed (entry {asked_again[-1].index})")
+        return earlier[-1]
+
+    def chain(self, entry: Entry) -> dict[str, Entry]:
+        """Every record that this one rests on, by asset, each passed before what rests on it; one release."""
+        river = self.definition(entry.body["definition"])
+        rule = _rule(river, entry.body["stage"])
+        if sorted(entry.body["inputs"]) != sorted(rule["needs"]):
+            no(f"{rule['makes']} was made from {', '.join(entry.body['inputs']) or 'nothing'}, not from {', '.join(rule['needs'])}")
+        found: dict[str, Entry] = {}
+        for asset, digest in entry.body["inputs"].items():
+            for name, other in self.chain(self.passing(asset, digest, entry.body["definition"], entry.index)).items():
+                if found.setdefault(name, other).body["output"] != other.body["output"]:
+                    no(f"it rests on two different {name}")
+        found[rule["makes"]] = entry
+        return found
+
+    def check_stage(self, entry: Entry) -> None:
+        body = entry.body
+        definition = self.definition(body["definition"])
+        rule = _rule(definition, body["stage"])
+        # a. Exactly the definition's gates, in their versions and order, each verdict following from its findings.
+        if [(gate["gate"], gate["version"]) for gate in body["gates"]] != [(gate["name"], gate["version"]) for gate in rule["gates"]]:
+            no(f"its gates are not exactly those of its definition: {', '.join(gate['name'] for gate in rule['gates'])}")
+        for gate in body["gates"]:
+            _check_gate(gate)
+        # b. What was measured is held against what was declared.
+        if body["stage"] == "model_evaluation":
+            _check_bounds(definition["declaration"]["evaluation"], body)
+            deployed = [e.index for e in self.own("deployment") if e.index < entry.index and e.body["action"] == "full_rollout"]
+            if deployed and "baseline" not in body["references"]:
+                no(f"it was compared with nothing, though entry {deployed[0]} says that a model was deployed before")
+        # c. An acting stage acts only under what people approved.
+        if rule["kind"] == "act" and body["definition"] != self.in_force(entry.index):
+            no("it acted under a definition that people had not approved then")
+        # d. Its chain; and its own bytes name the same inputs.
+        self.chain(entry)
+        value = self.value(body["output"])
+        if value["system"] != self.system:
+            no("its output is of another system")
+        for asset, key in LINKS.get(rule["makes"], {}).items():
+            if asset in body["inputs"] and key in value and value[key] != body["inputs"][asset]:
+                no(f"its output names another {asset} than its record")
+        if rule["reports"] and value["gates"] != body["gates"]:
+            no("the verdicts in its report are not those in its record")
+        for digest in _digests([value.get(name) for name in ("splits", "model", "report", "scores", "quality_report", "probe")]):
+            if rule["kind"] == "compute" and digest not in body["files"].values() and digest not in _logical(value):
+                no(f"its record does not name the file {digest[:12]} of its output")
+
+    # (6) ------------------------------------------------------------------------------------------------------------ approvals
+
+    def check_approval(self, entry: Entry) -> None:
+        """People approved exactly this: digests, roles, quorum by person, separation, validity, nobody's rejection."""
+        body, value = entry.body, self.value(entry.body["output"])
+        definition = self.definition(body["definition"])
+        declared, policy = definition["declaration"], self.policy_at(entry.index)
+        environment = policy["environments"][value["environment"]]
+        chain, at = self.chain(entry), moment(body["finished"])
+        evaluation, staged = chain["evaluation_report"], chain["staged_model"]
+        model = self.value(staged.body["output"])["model"]
+        subjects = {"staged-model": staged.body["output"], "model": model, "evaluation-report": evaluation.body["output"],
+                    "integration-report": chain["integration_report"].body["output"], "dataset": chain["dataset"].body["output"],
+                    "definition": evaluation.body["definition"], "environment": evaluation.body["environment"],
+                    "rollout": sha256(canonical(declared["deployment"]))}
+        wanted = (declared["deployment"]["environment"], model, subjects["rollout"])
+        if (value["environment"], value["model"], value["rollout"]) != wanted:
+            no("it is for another environment, model or rollout plan than was declared and staged")
+        if value["trust_policy"] != sha256(canonical(policy)) or value["definition"] != body["definition"]:
+            no("it names another trust policy or definition than it was made under")
+        if environment["production"] and environment["approvals"] != "declared":
+            no("one person is not enough for production")
+        people: dict[str, str] = {}
+        launchers = {e.body["launcher"] for e in chain.values() if e is not entry}
+        authors = {author for e in chain.values() if e is not entry for author in e.body["code"]["authors"]}
+        expiries = []
+        for digest in value["decisions"]:
+            decision = next((e for e in self.own("decision") if e.digest == digest and e.index < entry.index), None)
+            if decision is None:
+                no(f"the decision {digest[:12]} that it counts is not in the ledger before it")
+            said, who = decision.body, f"the decision of {decision.body['person']} (entry {decision.index})"
+            scope = said["scope"]
+            if said["decision"] != "approve" or (scope["purpose"], scope["environment"]) != ("release", value["environment"]):
+                no(f"{who} is no approval of a release for {value['environment']}")
+            if decision.subjects != subjects or scope["rollout"] != subjects["rollout"]:
+                different = [name for name in SUBJECTS if decision.subjects.get(name) != subjects[name]]
+                no(f"{who} is bound to another {', '.join(different) or 'rollout'}")
+            if said["trust_policy"] != value["trust_policy"]:
+                no(f"{who} was made under another trust policy")
+            if self._revoked(decision, entry.index):
+                no(f"{who} had been revoked")
+            if any(e.body["decision"] == "defer" and e.body["person"] == said["person"] and e.subjects.get("model") == model
+                   and decision.index < e.index < entry.index for e in self.own("decision")):
+                no(f"{who} had been put off since")
+            issued, expires = moment(said["issued"]), moment(said["expires"])
+            if issued > at + SKEW or expires <= at or expires > issued + _period(declared["approval"]["valid_for"]):
+                no(f"{who} had expired, is dated into the future, or claims a longer validity than declared")
+            person = next(one for one in policy["people"] if one["id"] == said["person"])
+            separation = declared["approval"]["separation"]
+            if environment["approvals"] == "declared":
+                if "not_launcher" in separation and launchers & set(person["launchers"]):
+                    no(f"{who} does not count: they launched a run of this release")
+                if "not_author" in separation and authors & ({mail.lower() for mail in person["git"]}
+                                                             | {f"launcher:{name}" for name in person["launchers"]}):
+                    no(f"{who} does not count: they wrote what is approved")
+            if said["person"] in people and "distinct_people" in separation:
+                no(f"{who} fills a second place")
+            people[said["person"]] = said["role"]
+            expiries.append(expires)
+        if environment["approvals"] == "declared" and not _quorum(people, declared["approval"]["requires"]):
+            no("not enough people of the declared roles approved")
+        if not people or sorted(map(tuple, value["approvers"])) != sorted(people.items()) or moment(value["expires"]) != min(expiries):
+            no("nobody approved, or it names other approvers or another expiry than the decisions")
+        for decision in self.own("decision"):
+            if (decision.body["decision"] == "reject" and decision.index < entry.index and not self._revoked(decision, entry.index)
+                    and all(decision.subjects.get(name) == subjects[name] for name in ("model", "evaluation-report"))):
+                no(f"{decision.body['person']} had rejected this model and report (entry {decision.index})")
+
+    def _revoked(self, decision: Entry, before: int) -> bool:
+        return any(e.body["decision"] == "revoke" and e.body["revokes"] == decision.digest and e.body["person"] == decision.body["person"]
+                   and e.index < before for e in self.own("decision"))
+
+    # (7) ---------------------------------------------------------------------------------------------------------- deployments
+
+    def check_deployment(self, step: Entry) -> None:
+        """An intent needs an approval in force; each step what the plan puts before it; a return only what once was in production."""
+        body = step.body
+        approval = self._approval(body["approval"], step.index)
+        value = self.value(body["approval"])
+        if (value["environment"], value["model"], value["staged_model"]) != (body["environment"], body["model"], body["staged"]):
+            no("its approval is for another environment or model")
+        if step.subjects.get("model") != body["model"]:
+            no("it is about another model than it names")
+        earlier = [e for e in self.own("deployment") if e.index < step.index and e.body["environment"] == body["environment"]
+                   and e.body["approval"] == body["approval"] and e.body["model"] == body["model"]]
+        begun = [e for e in earlier if e.body["action"] in ("shadow_started", "canary_started", "full_rollout")]
+        taken_back = [e for e in self.own("deployment") if e.index < step.index and e.body["environment"] == body["environment"]
+                      and e.body["action"] == "rolled_back" and e.body["previous_approval"] == body["approval"] != e.body["approval"]]
+        ended = [e for e in (*earlier, *taken_back) if e.body["action"] in ("aborted", "withdrawn") or e in taken_back]
+        if body["action"] == "rolled_back":
+            if not any(e.body["action"] == "full_rollout" for e in earlier):
+                no("the version to return to was never in production here")
+            if ended:
+                no("the version to return to was withdrawn, aborted or taken back itself")
+            self._require_standing(approval, value, step.index)
+            return
+        if body["action"] in ("aborted", "withdrawn"):
+            return  # a version stops answering: that needs no authority
+        if ended:
+            no("its rollout had ended, and a new approval is needed")
+        if body["action"] == "intent":
+            at = moment(body["at"])
+            if not earlier and moment(value["expires"]) <= at:
+                no("its approval had expired")
+            if value["trust_policy"] != body["trust_policy"] or value["definition"] != self.in_force(step.index):
+                no("its approval was given under another trust policy or definition than those in force")
+            self._require_standing(approval, value, step.index)
+            self._require_reviews(step)
+            return
+        plan = self.definition(value["definition"])["declaration"]["deployment"]["steps"]
+        if not any(e.body["action"] == "intent" for e in earlier):
+            no("no intent goes before it")
+        ((kind, settings),) = plan[body["step"]].items()
+        wanted = {"shadow": "shadow_started", "canary": "canary_started", "full": "full_rollout"}[kind]
+        share = {"shadow": "0", "canary": settings.get("share", ""), "full": "1"}[kind]
+        if body["action"] != wanted or Decimal(body["share"]) != Decimal(share):
+            no(f"the approved plan has {kind} with share {share} as its step {body['step']}")
+        self._require_standing(approval, value, step.index)
+        if body["step"]:
+            if body["step"] - 1 not in {e.body["step"] for e in begun}:
+                no("the step before it was skipped")
+            judged = body["evidence"]["judged"]
+            if judged["step"] != body["step"] - 1 or judged["verdict"] != "PASS":
+                no("the step before it was not judged, or did not pass")
+            for finding in judged["findings"]:
+                _check_finding(finding)
+                if finding["verdict"] not in ("PASS", "NOT_APPLICABLE"):
+                    no("the step before it did not pass")
+
+    def _approval(self, digest: str, before: int) -> Entry:
+        found = [e for e in self.own("stage") if e.index < before
+                 and (e.body["output"], e.body["stage"]) == (digest, "pre_deployment_approval")]
+        if not found or any(e.body["outcome"] != "passed" for e in found):
+            no("nobody approved it: no passed approval stands before it in the ledger")
+        return found[-1]
+
+    def _require_standing(self, approval: Entry, value: Json, before: int) -> None:
+        for e in self.own("decision"):
+            if approval.index < e.index < before and (
+                    (e.body["decision"] == "revoke" and e.body["revokes"] in value["decisions"])
+                    or (e.body["decision"] == "reject" and e.subjects.get("model") == value["model"]
+                        and e.body["scope"]["environment"] == value["environment"] and not self._revoked(e, before))):
+                no(f"{e.body['person']} had revoked or rejected it (entry {e.index})")
+
+    def _require_reviews(self, intent: Entry) -> None:
+        """No emergency act before it had been left unreviewed, by anybody but its author, beyond its date."""
+        for act in self.own("deployment"):
+            due = act.body["evidence"].get("review_due")
+            if act.index < intent.index and due and act.body["environment"] == intent.body["environment"] and moment(due) < intent.when:
+                author = {person["id"] for person in self.policy_at(act.index)["people"] if act.body["launcher"] in person["launchers"]}
+                if not any(e.subjects.get("return") == act.digest and e.body["person"] not in author and e.index < intent.index
+                           for e in self.own("decision")):
+                    no(f"the emergency act in entry {act.index} had not been reviewed in time")
+
+    def check_deployed(self, entry: Entry) -> None:
+        value = self.value(entry.body["output"])
+        names = ("approval", "model", "environment")
+        rolled = [e for e in self.own("deployment") if e.index < entry.index and e.body["action"] == "full_rollout"
+                  and all(e.body[name] == value[name] for name in names)]
+        if value["outcome"] != "production" or not rolled:
+            no("it says that a model is in production, and no full rollout of it is in the ledger before it")
+
+    # -------------------------------------------------------------------------------------------------------------------- all
+
+    def verify(self, head: str | None, policy: str | None) -> None:
+        """Everything, in order; later parts need the earlier ones."""
+        if not (self.attempt("manifest.json", self._read_system) and self.attempt("ledger", self.read_ledger)):
+            return
+        self.attempt("what you hold", self.check_held, head, policy)
+        if not self.attempt("trust policies", self.read_policies):
+            return
+        self.attempt("checkpoint", self.check_checkpoint)
+        latest: datetime | None = None
+        for entry in self.entries:
+            if self.attempt(f"entry {entry.index} ({entry.kind})", self.check_entry, entry, latest) and entry.kind != "decision":
+                latest = max(latest or entry.when, entry.when)
+        self.attempt("files", self.check_files)
+        if not any(entry.system == self.system for entry in self.entries):
+            self.problems.append(f"nothing in the ledger is about {self.system!r:.60}")
+        known = {e.subjects.get("definition") for e in self.own("definition")}
+        unjudged = 0
+        for entry in self.own("stage"):
+            if entry.body["outcome"] != "passed":
+                continue
+            if entry.body["definition"] not in known and entry.body["stage"] in COMPUTED:
+                unjudged += 1  # computed under a definition that was never proposed: nothing can be released from it
+                continue
+            self.attempt(f"entry {entry.index} ({entry.body['stage']})", self.check_stage, entry)
+            if entry.body["stage"] == "pre_deployment_approval":
+                self.attempt(f"entry {entry.index} (approval)", self.check_approval, entry)
+            elif entry.body["stage"] == "deployment":
+                self.attempt(f"entry {entry.index} (deployment)", self.check_deployed, entry)
+            self.counts["passed stages, down to the raw source"] = self.counts.get("passed stages, down to the raw source", 0) + 1
+        for step in self.own("deployment"):
+            self.attempt(f"entry {step.index} (deployment {step.body['action']})", self.check_deployment, step)
+            self.counts["deployment steps"] = self.counts.get("deployment steps", 0) + 1
+        self.counts["stages computed under a definition that was never put on record (nothing can be released from them)"] = unjudged
+        self.counts["entries of other systems (signatures and tree only)"] = sum(e.system not in ("", self.system) for e in self.entries)
+
+    def _read_system(self) -> None:
+        self.system = str(read_canonical(self.files["manifest.json"])["system"])
+
+
+# -------------------------------------------------------------------------------------- what the exporter and the verifier share
+
+
+def named_artefacts(entries: Iterable[Entry], system: str, parsed: Any) -> dict[str, str]:
+    """Every artefact that records of a system name, and where; a definition also names the files that it covers."""
+    named: dict[str, str] = {}
+    for entry in entries:
+        body = entry.body
+        if entry.system not in ("", system):
+            continue
+        if entry.kind == "stage":
+            for name, digest in {"output": body["output"], "log": body["log"], "environment": body["environment"], **body["files"]}.items():
+                named.setdefault(digest, f"entry {entry.index}, {name}")
+        elif entry.kind == "decision" and body["shown"]:
+            named.setdefault(body["shown"], f"entry {entry.index}, shown")
+        elif entry.kind == "deployment" and "snapshot" in body["evidence"]:
+            named.setdefault(body["evidence"]["snapshot"], f"entry {entry.index}, snapshot")
+        elif entry.kind == "definition":
+            named.setdefault(body["declaration"], f"entry {entry.index}, declaration")
+            named.setdefault(body["parts"], f"entry {entry.index}, parts")
+            parts = parsed(body["parts"])
+            for name, digest in (parts["code"].items() if isinstance(parts, dict) and isinstance(parts.get("code"), dict) else ()):
+                named.setdefault(digest, f"entry {entry.index}, {name}")
+    return named
+
+
+def derived_files(entries: Sequence[Entry], reigns: Sequence[tuple[Json, str]]) -> dict[str, bytes]:
+    """Files that say in other forms what the ledger says: trust policies, allowed signers, in-toto attestations."""
+    found = {f"trust/policy-{number}.json": canonical(policy) for number, (policy, _) in enumerate(reigns)}
+    found["trust/allowed_signers"] = "".join(f"{person['id']} {person['allowed_signers']}\n" for person in reigns[-1][0]["people"]
+                                             if person["allowed_signers"]).encode()
+    lines = [canonical({"payload": base64.b64encode(entry.payload).decode(), "payloadType": PAYLOAD_TYPE, "signatures": [
+        {"keyid": keyid, "sig": base64.b64encode(sig).decode()} for keyid, scheme, sig in entry.signatures if scheme == "ed25519"]}) + b"\n"
+        for entry in entries if entry.kind != "decision"]
+    return {**found, "attestations.intoto.jsonl": b"".join(lines)}
+
+
+def manifest(system: str, size: int, root: str, policy: str, files: Mapping[str, bytes], missing: Sequence[str]) -> bytes:
+    """manifest.json: every file but itself with its sha256, and every artefact that was left out."""
+    return canonical({"format": "compliance-assets-bundle:v1", "system": system, "head": {"size": size, "root": root},
+                      "first_trust_policy": policy, "not_included": list(missing),
+                      "files": {name: sha256(content) for name, content in sorted(files.items()) if name != "manifest.json"}})
+
+
+# ------------------------------------------------------------------------------------------------------------------- small rules
+
+
+def _machine_key(key: Json) -> bytes:
+    raw = unbase64(str(key["key"]).removeprefix("ed25519:"))
+    return raw if len(raw) == 32 else no("a machine's key does not have 32 bytes")
+
+
+def _signed_by_machines(entry: Entry, policy: Json) -> None:
+    """Every role that must sign did, with a key of that role that counted at the statement's moment."""
+    at, roles, keys = entry.when, {}, {}
+    for key in policy["machine_keys"]:
+        if moment(key["valid_from"]) <= at and (key["valid_until"] is None or at <= moment(key["valid_until"])):
+            raw = _machine_key(key)
+            roles[sha256(raw)], keys[sha256(raw)] = key["role"], raw
+    signers = set()
+    for keyid, scheme, sig in entry.signatures:
+        if keyid in keys:
+            if scheme != "ed25519" or not ed25519(keys[keyid], entry.signed, sig):
+                no(f"the signature by {keyid[:12]} does not fit")
+            signers.add(roles[keyid])
+    lacking = [role for role in SIGNED_BY[entry.kind] if role not in signers]
+    if lacking:
+        no(f"it is not signed by the {' and the '.join(lacking)} key of the trust policy in force")
+
+
+def _signed_by_person(entry: Entry, policy: Json) -> None:
+    """The very person whom it names signed it, in a role that they hold."""
+    who = entry.body["person"]
+    person = next((one for one in policy["people"] if one["id"] == who), None)
+    if person is None or person["allowed_signers"] is None:
+        no(f"the trust policy knows nobody called {who!r:.60} who can sign")
+    if entry.body["role"] not in person["roles"]:
+        no(f"{who} decided as {entry.body['role']}, which is not their role")
+    theirs = [sig for keyid, scheme, sig in entry.signatures if keyid == who and scheme == "sshsig"]
+    if len(theirs) != 1:
+        no(f"{who} did not sign it")
+    ssh_verify(entry.signed, theirs[0], person["allowed_signers"], moment(entry.body["issued"]))
+
+
+def _quorum(people: Mapping[str, str], requires: Sequence[Json]) -> bool:
+    """Distinct people fill every place; requirements of the same role add up; no requirement is never fulfilled."""
+    wanted = {need["role"]: sum(other["people"] for other in requires if other["role"] == need["role"]) for need in requires}
+    return bool(wanted) and all(sum(held == role for held in people.values()) >= needed for role, needed in wanted.items())
+
+
+def _period(text: str) -> timedelta:
+    return timedelta(hours=int(text[:-1]) * {"h": 1, "d": 24}[text[-1]])
+
+
+def _rule(definition: Json, name: str) -> Json:
+    for rule in definition["river"]:
+        if name in (rule["name"], rule["makes"]):
+            return dict(rule)
+    no(f"its definition knows no stage {name}")
+
+
+def _check_gate(gate: Json) -> None:
+    """The verdict follows from the findings, each finding from its numbers, and it may be passed."""
+    verdicts = [finding["verdict"] for finding in gate["findings"]]
+    for finding in gate["findings"]:
+        _check_finding(finding)
+    worst = max(verdicts, key=SEVERITY.index, default="ERROR")
+    worst = "PASS" if worst == "NOT_APPLICABLE" and "PASS" in verdicts else worst
+    if gate["verdict"] != worst or worst not in ("PASS", "NOT_APPLICABLE"):
+        no(f"gate {gate['gate']}: the verdict {gate['verdict']} does not follow from its findings ({worst}), or did not pass")
+
+
+def _check_finding(finding: Json) -> None:
+    """A PASS whose own numbers miss its own bound is a lie; a NOT_APPLICABLE needs a reason."""
+    if finding["verdict"] == "NOT_APPLICABLE" and not finding.get("note"):
+        no(f"{finding['id']} is not applicable without a reason")
+    if finding["verdict"] != "PASS" or finding.get("comparator") not in (">=", "<=", "in"):
+        return
+    end = {"lower": "lower", "upper": "upper"}.get(finding.get("judged_on", "point"), "value")
+    try:
+        value = Decimal(finding[end])
+        edges = [Decimal(edge) for edge in finding["bound"].strip("[]").split(",")]
+    except (InvalidOperation, KeyError):
+        if finding.get("judged_on"):
+            no(f"{finding['id']} passed without the number that it is judged on")
+        return  # a fact, such as a digest or a moment
+    holds = value >= edges[0] if finding["comparator"] == ">=" else value <= edges[-1] if finding["comparator"] == "<=" else (
+        edges[0] <= value <= edges[-1])
+    if not holds:
+        no(f"{finding['id']} is said to pass, but {end} {finding[end]} is not {finding['comparator']} {finding['bound']}")
+
+
+def _expected(evaluation: Json) -> Iterator[tuple[str, str, Json]]:
+    """Every finding that a declared evaluation owes: its id, its gate, its bound."""
+    for family in ("performance", "fairness", "robustness", "calibration"):
+        bounds = evaluation[family]["bounds"] if family == "fairness" else evaluation[family]
+        for bound in bounds:
+            for over in bound["over"] or (None,):
+                name = f"{family}.{over}.{bound['metric']}" if over else f"{family}.{bound['metric']}"
+                yield name + (f"@{float(bound['level']):g}" if family == "robustness" else ""), family, bound
+    for role in evaluation["drift"]["against"]:
+        for bound in evaluation["drift"]["bounds"]:
+            yield f"drift.{role}.{bound['metric']}", "drift", bound
+
+
+def _check_bounds(evaluation: Json, body: Json) -> None:
+    """Every declared bound was judged, as declared; what does not apply does so only where nothing was deployed before."""
+    found: dict[str, list[Json]] = {}
+    for gate in body["gates"]:
+        for finding in gate["findings"]:
+            found.setdefault(finding["id"], []).append(finding)
+    for name, family, bound in _expected(evaluation):
+        comparator = ">=" if bound["at_least"] is not None else "<=" if bound["at_most"] is not None else "in"
+        edges = [Decimal(edge) for edge in (bound["between"] or [bound["at_least"] if bound["at_least"] is not None else bound["at_most"]])]
+        matching = [one for one in found.get(name, []) if one.get("comparator") == comparator
+                    and [Decimal(edge) for edge in one["bound"].strip("[]").split(",")] == edges]
+        if not matching:
+            no(f"the declared bound on {name} was not judged")
+        for one in matching:
+            if one["verdict"] == "NOT_APPLICABLE":
+                role = name.split(".")[1]
+                if (family == "drift" and role in body["references"]) or family in ("fairness", "calibration"):
+                    no(f"{name} is said not to apply, though it does")
+            elif one.get("judged_on") != bound["judged_on"]:
+                no(f"{name} was judged on {one.get('judged_on')}, not on {bound['judged_on']} as declared")
+
+
+def _digests(value: object) -> list[str]:
+    if isinstance(value, str):
+        return [value] if HEX.fullmatch(value) else []
+    if isinstance(value, dict):
+        return [digest for item in value.values() for digest in _digests(item)]
+    return [digest for item in value for digest in _digests(item)] if isinstance(value, list) else []
+
+
+def _logical(value: Json) -> set[str]:
+    """Digests of what tables mean, beside those of their files."""
+    splits = value.get("splits")
+    return {part["logical"] for part in splits.values() if "logical" in part} if isinstance(splits, dict) else set()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description="Verify an exported bundle of evidence, trusting one hex string that you hold.")
+    parser.add_argument("bundle", type=Path)
+    parser.add_argument("--head", metavar="SIZE:ROOT", help="a head of the ledger that was kept outside the provider")
+    parser.add_argument("--policy-sha256", metavar="HEX", help="the digest of the provider's first trust policy")
+    parser.add_argument("--json", action="store_true", help="answer as JSON")
+    given = parser.parse_args(arguments)
+    if not given.head and not given.policy_sha256:
+        parser.error("give --head or --policy-sha256: without something that you hold, anybody's bundle would do")
+    if not given.bundle.is_dir():
+        parser.error(f"{given.bundle} is not a folder")
+    bundle = Bundle(given.bundle)
+    bundle.verify(given.head, given.policy_sha256)
+    uncovered = sorted(set(bundle.files) - bundle.verified)
+    if given.json:
+        print(json.dumps({"verified": not bundle.problems, "system": bundle.system, "entries": len(bundle.entries),
+                          "root": bundle.tree.roots[-1].hex(), "counts": bundle.counts, "notes": bundle.notes, "problems": bundle.problems,
+                          "verified_files": sorted(bundle.verified), "uncovered_files": uncovered}, indent=2))
+        return 1 if bundle.problems else 0
+    print(f"System {bundle.system}: {len(bundle.entries)} entries, root {bundle.tree.roots[-1].hex()}")
+    for what, count in bundle.counts.items():
+        print(f"  {count:6}  {what}")
+    for note in bundle.notes:
+        print(f"  NOTE       {note}")
+    for name in sorted(bundle.verified):
+        print(f"  verified   {name}")
+    for name in uncovered:
+        print(f"  UNCOVERED  {name}: nothing signed names it")
+    for problem in bundle.problems:
+        print(f"  PROBLEM    {problem}")
+    print("Verified, except for what is named as uncovered or not included." if not bundle.problems
+          else f"NOT VERIFIED: {len(bundle.problems)} problem(s).")
+    return 1 if bundle.problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

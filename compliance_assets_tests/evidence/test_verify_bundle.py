@@ -1,0 +1,794 @@
+"""The auditor's verifier: believes nobody, misses no byte of what it covers, and names what it does not cover.
+
+In the attacks the insider holds every machine key and signs everything again. What is refused is the lie, not the clumsiness: the
+same forger who changes nothing, or only what is no lie, is believed.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import random
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from compliance_assets.errors import Misused, UntrustedEvidence
+from compliance_assets.evidence import verify_bundle as vb
+from compliance_assets.governance.deciding import decide_definition, revoke_decision
+from compliance_assets.governance.export import export
+from compliance_assets.governance.verification import verify
+from compliance_assets.pipeline import open_river
+from compliance_assets.trust.canonical import Digest, canonical_json, parse_canonical, parse_rfc3339, rfc3339
+from compliance_assets.trust.merkle import Frontier, leaf_hash
+from compliance_assets.trust.sshsig import APPROVAL_NAMESPACE, generate_ssh_key, ssh_sign, ssh_verify
+from compliance_assets_tests.evidence.forging import Forger, simulated_rollout
+from compliance_assets_tests.project import GOVERNANCE, OWNER, REASON, SYSTEM, copied, decide, signer, step
+
+Attack = Callable[[Forger], None]
+
+
+@pytest.fixture(scope="module")
+def world(reviewed_world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A release approved by both people, rolled out on paper, and its bundle beside it."""
+    root = copied(reviewed_world, tmp_path_factory.mktemp("bundled") / "world")
+    river = open_river(root)
+    for person in (OWNER, GOVERNANCE):
+        decide(river, person)
+    assert step(river, "approval")
+    simulated_rollout(river, SYSTEM)
+    assert verify(river.archive)
+    export(river.archive, SYSTEM, root / "bundle")
+    return root
+
+
+@pytest.fixture
+def bundle(world: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(world / "bundle", tmp_path / "bundle"))
+
+
+def head_of(bundle: Path) -> str:
+    head = json.loads((bundle / "manifest.json").read_bytes())["head"]
+    return f"{head['size']}:{head['root']}"
+
+
+def policy_of(bundle: Path) -> str:
+    return str(json.loads((bundle / "manifest.json").read_bytes())["first_trust_policy"])
+
+
+def verified(folder: Path, head: str | None = None, policy: str | None = None) -> vb.Bundle:
+    found = vb.Bundle(folder)
+    found.verify(head, policy)
+    return found
+
+
+def said(folder: Path, head: str | None = None, policy: str | None = None) -> str:
+    return " | ".join(verified(folder, head, policy).problems)
+
+
+# ------------------------------------------------------------------------------------------------------------------ the bundle
+
+
+def test_a_healthy_bundle_is_verified_by_python_alone_and_names_what_it_does_not_cover(bundle: Path) -> None:
+    for held in (("--head", head_of(bundle)), ("--policy-sha256", policy_of(bundle))):
+        done = subprocess.run((sys.executable, "-I", "-S", str(bundle / "verify.py"), str(bundle), *held, "--json"), capture_output=True,
+                              text=True, timeout=120, cwd="/")
+        assert done.returncode == 0, done.stdout + done.stderr
+        body = json.loads(done.stdout)
+        assert body["verified"] and body["uncovered_files"] == ["README.md", "verify.py"]
+        assert body["counts"]["passed stages, down to the raw source"] == 7 and body["counts"]["deployment steps"] == 4
+        assert "demonstration" in body["notes"][0]
+
+
+def test_without_something_that_the_auditor_holds_it_does_not_even_begin(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        vb.main([str(bundle)])
+    assert stopped.value.code == 2 and "anybody's bundle would do" in capsys.readouterr().err
+
+
+def test_tables_of_people_are_left_out_unless_asked_for(world: Path, bundle: Path, tmp_path: Path) -> None:
+    assert not [path for path in bundle.rglob("*") if path.is_file() and path.read_bytes()[:4] == b"PAR1"]
+    listed = json.loads((bundle / "manifest.json").read_bytes())["not_included"]
+    river = open_river(world, writer=False)
+    tables = {digest for record in river.archive.made_by(SYSTEM, "data_preparation") for name, digest in record.body.files.items()
+              if name.endswith(".parquet")}
+    assert tables and tables <= set(listed)
+    full = export(river.archive, SYSTEM, tmp_path / "full", with_data=True)
+    assert full.left_out == () and not verified(tmp_path / "full", f"{full.size}:{full.root}").problems
+
+
+def test_a_bundle_is_not_written_over_something_and_not_of_nothing(world: Path, bundle: Path, tmp_path: Path) -> None:
+    archive = open_river(world, writer=False).archive
+    with pytest.raises(Misused, match="not an empty folder"):
+        export(archive, SYSTEM, bundle)
+    with pytest.raises(Misused, match="Nothing in the ledger"):
+        export(archive, "nobodys_system", tmp_path / "other")
+
+
+@pytest.mark.parametrize("flips", [1, pytest.param(12, marks=pytest.mark.slow)])
+def test_a_bit_flipped_in_any_covered_file_is_refused(bundle: Path, flips: int) -> None:
+    head, draw = head_of(bundle), random.Random(7)
+    survivors, covered = [], sorted(verified(bundle, head).verified)
+    artefacts = [name for name in covered if name.startswith("artefacts")]
+    everyday = draw.sample(artefacts, 15) if flips == 1 else artefacts
+    for name in [*everyday, *(name for name in covered if name not in artefacts)]:
+        content = (bundle / name).read_bytes()
+        places = [draw.randrange(len(content)) for _ in range(flips if name.startswith("artefacts") else 2 * flips + 2)]
+        for place in places:
+            bad = bytearray(content)
+            bad[place] ^= 1 << draw.randrange(8)
+            # The forger also mends the manifest, which nobody signs.
+            (bundle / name).write_bytes(bytes(bad))
+            refused = _refused_with_mended_manifest(bundle, head) if name != "manifest.json" else verified(bundle, head).problems
+            if not refused:
+                survivors.append((name, place))
+        (bundle / name).write_bytes(content)
+    assert not survivors and len(covered) > 100
+
+
+def _refused_with_mended_manifest(bundle: Path, head: str) -> bool:
+    path = bundle / "manifest.json"
+    kept = path.read_bytes()
+    body = json.loads(kept)
+    files = {p.relative_to(bundle).as_posix(): p.read_bytes() for p in bundle.rglob("*") if p.is_file()}
+    body["files"] = {name: vb.sha256(content) for name, content in files.items() if name != "manifest.json"}
+    path.write_bytes(vb.canonical(body))
+    try:
+        return bool(verified(bundle, head).problems)
+    finally:
+        path.write_bytes(kept)
+
+
+@pytest.mark.parametrize("name", ["entries/9.json", "checkpoint.note", "trust/policy-0.json", "artefacts/sha256/DEFINITION"])
+def test_a_missing_file_is_missed(bundle: Path, name: str) -> None:
+    head = head_of(bundle)
+    definition = json.loads(base64.b64decode(json.loads((bundle / "entries/1.json").read_bytes())["payload"]))["predicate"]["parts"]
+    (bundle / name.replace("DEFINITION", definition)).unlink()
+    assert verified(bundle, head).problems
+
+
+def test_a_file_that_nobody_signed_is_named_as_uncovered_or_refused(bundle: Path) -> None:
+    content = b"numbers that look better"
+    (bundle / "artefacts/sha256" / hashlib.sha256(content).hexdigest()).write_bytes(content)
+    (bundle / "artefacts/sha256" / ("ab" * 32)).write_bytes(b"not that")
+    found = verified(bundle, head_of(bundle))
+    assert f"artefacts/sha256/{hashlib.sha256(content).hexdigest()}" not in found.verified
+    assert "its bytes are others than its name says" in " ".join(found.problems)
+    (bundle / "link").symlink_to("/etc/hostname")
+    assert "it is a link" in said(bundle, head_of(bundle))
+
+
+# ------------------------------------------------------------------------------------------- the insider with all machine keys
+
+
+def rewritten(edit: Attack) -> Attack:
+    """The lie is told before people decide: they sign what they are shown."""
+    def attack(forger: Forger) -> None:
+        forger.people = True
+        edit(forger)
+    return attack
+
+
+def gates(stage: str, edit: Any) -> Attack:
+    return rewritten(lambda f: f.edit_gates(f.stage(stage), edit))
+
+
+def _worse(by_name: dict[str, Any], _: Any) -> None:
+    by_name["fairness"]["findings"][0].update(value="0.6", lower="0.55", upper="0.65")
+
+
+def _looser(by_name: dict[str, Any], _: Any) -> None:
+    by_name["fairness"]["findings"][0].update(value="0.6", lower="0.55", upper="0.65", bound="0.5")
+
+
+def _on_point(by_name: dict[str, Any], _: Any) -> None:
+    by_name["performance"]["findings"][0].update(judged_on="point", lower="0.1")
+
+
+def _unmeasured(by_name: dict[str, Any], _: Any) -> None:
+    del by_name["fairness"]["findings"][0]["lower"]
+
+
+def _not_applicable(by_name: dict[str, Any], _: Any) -> None:
+    by_name["fairness"]["findings"][0] = {"id": "fairness.sex.selection_rate_ratio", "verdict": "NOT_APPLICABLE", "note": "not needed here",
+                                          "comparator": ">=", "bound": "0.75"}
+
+
+def _forgotten_bound(by_name: dict[str, Any], _: Any) -> None:
+    del by_name["fairness"]["findings"][-1]
+
+
+def _failed_gate(by_name: dict[str, Any], _: Any) -> None:
+    by_name["fairness"]["findings"][0]["verdict"] = by_name["fairness"]["verdict"] = "FAIL"
+
+
+def _whitewashed(by_name: dict[str, Any], _: Any) -> None:
+    by_name["fairness"]["findings"][0]["verdict"] = "FAIL"
+
+
+def _left_out(_: Any, all_: list[Any]) -> None:
+    del all_[1]
+
+
+def _empty_gate(by_name: dict[str, Any], _: Any) -> None:
+    by_name["robustness"]["findings"] = []
+
+
+def _other_version(by_name: dict[str, Any], _: Any) -> None:
+    by_name["drift"]["version"] = 2
+
+
+def skipped(f: Forger) -> None:
+    f.entries.remove(f.stage("integration_testing"))
+
+
+def out_of_order(f: Forger) -> None:
+    one, two = (f.entries.index(f.stage(name)) for name in ("model_evaluation", "model_registration"))
+    f.entries[one], f.entries[two] = f.entries[two], f.entries[one]
+
+
+def other_features(f: Forger) -> None:
+    f.stage("model_training")["predicate"]["inputs"]["features"] = "cd" * 32
+
+
+def extra_input(f: Forger) -> None:
+    f.stage("model_training")["predicate"]["inputs"]["dataset"] = f.stage("data_preparation")["predicate"]["output"]
+
+
+def hidden_failure(f: Forger) -> None:
+    """The same bytes failed before, and were then said to pass."""
+    failed = f.copy(f.stage("model_evaluation"), at=f.entries.index(f.stage("model_evaluation")))
+    failed["predicate"].update(outcome="failed", run="earlier")
+
+
+def other_report(f: Forger) -> None:
+    """The report that people see says something else than the record."""
+    record = f.stage("model_evaluation")
+    value = f.value(record["predicate"]["output"])
+    value["gates"][1]["findings"][0]["value"] = "0.99"
+    f.edit_output(record, gates=value["gates"])
+
+
+def unapproved_definition(f: Forger) -> None:
+    f.entries.remove(f.decisions("definition")[1])
+
+
+def rejected_definition(f: Forger) -> None:
+    no = f.copy(f.decisions("definition")[1], at=f.entries.index(f.stage("model_registration")))
+    no["predicate"]["decision"] = "reject"
+
+
+def easier_definition(f: Forger) -> None:
+    """The approved definition's own parts are exchanged for looser ones, wherever they are named."""
+    digest = f.entries[1]["predicate"]["parts"]
+    parts = f.value(digest)
+    parts["declaration"]["evaluation"]["fairness"]["bounds"][0]["at_least"] = "0.1"
+    f.replaced_value(digest, parts)
+
+
+def approval(**changed: Any) -> Attack:
+    return lambda f: f.edit_output(f.stage("pre_deployment_approval"), **changed)
+
+
+def one_approver(f: Forger) -> None:
+    value = f.value(f.stage("pre_deployment_approval")["predicate"]["output"])
+    f.edit_output(f.stage("pre_deployment_approval"), decisions=value["decisions"][:1], approvers=value["approvers"][:1])
+
+
+def same_person_twice(f: Forger) -> None:
+    value = f.value(f.stage("pre_deployment_approval")["predicate"]["output"])
+    f.edit_output(f.stage("pre_deployment_approval"), decisions=[value["decisions"][0]] * 2)
+
+
+def no_approver(f: Forger) -> None:
+    f.edit_output(f.stage("pre_deployment_approval"), decisions=[], approvers=[])
+
+
+def counts_a_definition_decision(f: Forger) -> None:
+    value = f.value(f.stage("pre_deployment_approval")["predicate"]["output"])
+    other = vb.sha256(canonical_json(f.decisions("definition")[1]))
+    f.edit_output(f.stage("pre_deployment_approval"), decisions=[value["decisions"][0], other])
+
+
+def decision(index: int = 1, **changed: Any) -> Attack:
+    return rewritten(lambda f: f.decisions()[index]["predicate"].update(changed))
+
+
+def of(f: Forger, person: str) -> Any:
+    return next(one for one in f.decisions() if one["predicate"]["person"] == person)
+
+
+def somebody_elses_role(f: Forger) -> None:
+    f.people = True
+    of(f, OWNER)["predicate"]["role"] = "governance_lead"
+
+
+def forged_by_colleague(f: Forger) -> None:
+    """One person signs in the other's name."""
+    f.people = True
+    f.signed_by[id(of(f, GOVERNANCE))] = OWNER
+
+
+def forged_by_machine(f: Forger) -> None:
+    f.decisions()[1]["predicate"]["rationale"] = "Changed after it was signed, by somebody without the key."
+    entry = f.decisions()[1]
+    kept = json.loads(f.kept[id(entry)])
+    kept["payload"] = base64.b64encode(canonical_json(entry)).decode()
+    f.kept[id(entry)], f.text[id(entry)] = canonical_json(kept), json.dumps(entry, sort_keys=True)
+
+
+def launcher_approves(f: Forger) -> None:
+    f.stage("model_training")["predicate"]["launcher"] = OWNER
+
+
+def author_approves(f: Forger) -> None:
+    f.stage("data_preparation")["predicate"]["code"]["authors"] = [f"launcher:{GOVERNANCE}"]
+
+
+def expired(f: Forger) -> None:
+    record = f.stage("pre_deployment_approval")["predicate"]
+    record["finished"] = rfc3339(parse_rfc3339(record["finished"]) + timedelta(days=3))
+    for entry in f.entries[f.entries.index(f.stage("pre_deployment_approval")) + 1:]:
+        entry["predicate"]["at"] = record["finished"]
+
+
+def long_validity(f: Forger) -> None:
+    f.people = True
+    for one in f.decisions():
+        one["predicate"]["expires"] = rfc3339(parse_rfc3339(one["predicate"]["issued"]) + timedelta(days=300))
+    value = f.value(f.stage("pre_deployment_approval")["predicate"]["output"])
+    f.edit_output(f.stage("pre_deployment_approval"), expires=f.decisions()[0]["predicate"]["expires"], decided=value["decided"])
+
+
+def future_dated(f: Forger) -> None:
+    f.people = True
+    one = f.decisions()[1]["predicate"]
+    one["issued"], one["expires"] = "2098-01-01T00:00:00.000000Z", "2098-01-02T00:00:00.000000Z"
+
+
+def rejected_by_other(f: Forger) -> None:
+    no = f.copy(f.decisions()[0], at=f.entries.index(f.decisions()[1]))
+    f.people = True
+    no["predicate"].update(decision="reject", nonce="other")
+
+
+def revoked_before(f: Forger) -> None:
+    f.people = False
+    entry = f.decisions()[0]
+    revocation = f.copy(entry, at=f.entries.index(f.stage("pre_deployment_approval")))
+    revocation["predicate"].update(decision="revoke", revokes=vb.sha256(canonical_json(entry)), nonce="other")
+
+
+def put_off_since(f: Forger) -> None:
+    later = f.copy(f.decisions()[0], at=f.entries.index(f.stage("pre_deployment_approval")))
+    later["predicate"].update(decision="defer", due="2027-01-31", nonce="other")
+
+
+def failed_when_asked_again(f: Forger) -> None:
+    """The integration test is run again before people decide, with another report, and fails."""
+    record = f.stage("integration_testing")
+    again = f.copy(record, at=f.entries.index(record) + 1)
+    again["predicate"].update(outcome="failed", run="asked-again", output="ab" * 32)
+
+
+def revoked_before_deployment(f: Forger) -> None:
+    entry = f.decisions()[0]
+    revocation = f.copy(entry, at=f.entries.index(f.deployment("intent")))
+    revocation["predicate"].update(decision="revoke", revokes=vb.sha256(canonical_json(entry)), nonce="other")
+
+
+def replayed_for_another_model(f: Forger) -> None:
+    """The staged model is exchanged after people signed; everything that names it follows, but their signatures."""
+    decisions = {id(one): json.dumps(one) for one in f.decisions()}
+    f.edit_output(f.stage("model_registration"), release="ef" * 32)
+    for one in f.decisions():
+        one.clear()
+        one.update(json.loads(decisions[id(one)]))
+
+
+def deployment(action: str, /, **changed: Any) -> Attack:
+    return lambda f: f.deployment(action)["predicate"].update(changed)
+
+
+def without_approval(f: Forger) -> None:
+    f.entries.remove(f.stage("pre_deployment_approval"))
+
+
+def another_model_deployed(f: Forger) -> None:
+    for entry in f.entries:
+        if f.kind(entry) == "deployment":
+            entry["predicate"]["model"] = "ab" * 32
+            entry["subject"][0]["digest"]["sha256"] = "ab" * 32
+
+
+def subject_of_another_model(f: Forger) -> None:
+    f.deployment("intent")["subject"][0]["digest"]["sha256"] = "ab" * 32
+
+
+def another_environment(f: Forger) -> None:
+    for entry in f.entries:
+        if f.kind(entry) == "deployment":
+            entry["predicate"]["environment"] = "elsewhere"
+
+
+def no_canary(f: Forger) -> None:
+    f.entries.remove(f.deployment("canary_started"))
+
+
+def failed_canary(f: Forger) -> None:
+    f.deployment("full_rollout")["predicate"]["evidence"]["judged"]["verdict"] = "FAIL"
+
+
+def lying_canary(f: Forger) -> None:
+    f.deployment("full_rollout")["predicate"]["evidence"]["judged"]["findings"] = [
+        {"id": "canary.error_rate", "verdict": "PASS", "value": "0.5", "comparator": "<=", "bound": "0.01", "judged_on": "point"}]
+
+
+def after_an_abort(f: Forger) -> None:
+    stop = f.copy(f.deployment("shadow_started"), at=f.entries.index(f.deployment("canary_started")))
+    stop["predicate"]["action"] = "aborted"
+
+
+def rolled_back_to_nowhere(f: Forger) -> None:
+    back = f.copy(f.deployment("intent"), at=f.entries.index(f.deployment("full_rollout")))
+    back["predicate"]["action"] = "rolled_back"
+
+
+def returned_to_a_revoked_version(f: Forger) -> None:
+    revocation = f.copy(f.decisions()[0])
+    revocation["predicate"].update(decision="revoke", revokes=vb.sha256(canonical_json(f.decisions()[0])), nonce="other")
+    f.copy(f.deployment("full_rollout"))["predicate"].update(action="rolled_back", run="back")
+
+
+def returned_to_a_withdrawn_version(f: Forger) -> None:
+    f.copy(f.deployment("full_rollout"))["predicate"].update(action="withdrawn", run="stop")
+    f.copy(f.deployment("full_rollout"))["predicate"].update(action="rolled_back", run="back")
+
+
+def deployed_over_an_unreviewed_emergency(f: Forger) -> None:
+    intent = f.deployment("intent")
+    act = f.copy(intent, at=f.entries.index(intent))
+    act["predicate"].update(action="withdrawn", approval=intent["predicate"]["approval"],
+                            evidence={"review_due": rfc3339(parse_rfc3339(intent["predicate"]["at"]) - timedelta(days=1))})
+
+
+def clock_set_back(f: Forger) -> None:
+    earlier = f.stage("integration_testing")["predicate"]
+    earlier["finished"] = rfc3339(parse_rfc3339(earlier["finished"]) + timedelta(minutes=10))
+
+
+def own_people(f: Forger) -> None:
+    """A trust policy of the insider's own, put on record but approved by nobody, and records made under it."""
+    policy = f.copy(f.entries[0], at=2)
+    policy["predicate"]["organisation"]["name"] = "Somebody Else"
+    digest = vb.sha256(canonical_json(policy["predicate"]["organisation"]))
+    policy["subject"][0]["digest"]["sha256"] = digest
+    f.stage("model_training")["predicate"]["trust_policy"] = digest
+
+
+def without_the_gates_key(f: Forger) -> None:
+    f.only[id(f.stage("model_evaluation"))] = ("pipeline",)
+
+
+def deployed_with_the_pipelines_key(f: Forger) -> None:
+    f.only[id(f.deployment("intent"))] = ("pipeline",)
+
+
+def rewritten_history(f: Forger) -> None:
+    """An early record is dropped and the rest signed again; what people signed stays."""
+    f.copy(f.stage("data_preparation"), at=4)["predicate"]["run"] = "another"
+
+
+def claims_production(f: Forger) -> None:
+    """A deployment record for a rollout that never came to its end."""
+    made = f.copy(f.stage("pre_deployment_approval"))
+    old = f.stage("pre_deployment_approval")["predicate"]
+    staged = f.stage("model_registration")["predicate"]["output"]
+    value = {"system": SYSTEM, "environment": "production", "approval": old["output"], "staged": staged,
+             "model": f.deployment("intent")["predicate"]["model"], "outcome": "production"}
+    content = canonical_json(value)
+    digest = hashlib.sha256(content).hexdigest()
+    f.files[f"artefacts/sha256/{digest}"] = content
+    verdicts = [{"gate": name, "version": 1, "verdict": "PASS", "findings": [{"id": name, "verdict": "PASS"}]}
+                for name in ("authority", "shadow", "canary", "full")]
+    made["predicate"].update(stage="deployment", output=digest, inputs={"approval": old["output"], "staged_model": staged}, gates=verdicts)
+    made["subject"] = [{"name": "deployment_record", "digest": {"sha256": digest}}]
+    f.entries.remove(f.deployment("full_rollout"))
+
+
+def compared_with_nothing(f: Forger) -> None:
+    """A second evaluation, after a model was deployed, that says it is the first."""
+    made = f.copy(f.stage("model_evaluation"))
+    made["predicate"]["run"] = "second"
+    made["predicate"]["finished"] = f.deployment("full_rollout")["predicate"]["at"]
+
+
+ATTACKS: list[tuple[str, Attack, str]] = [
+    ("numbers that miss the bound, said to pass", gates("model_evaluation", _worse), "is said to pass, but lower 0.55 is not >="),
+    ("a bound loosened in the record only", gates("model_evaluation", _looser), "the declared bound on fairness.sex.selection_rate_ratio was not judged"),
+    ("judged on the point instead of the interval", gates("model_evaluation", _on_point), "judged on point, not on lower as declared"),
+    ("a pass without a measurement", gates("model_evaluation", _unmeasured), "passed without the number that it is judged on"),
+    ("fairness said not to apply", gates("model_evaluation", _not_applicable), "said not to apply, though it does"),
+    ("a declared bound not judged", gates("model_evaluation", _forgotten_bound), "was not judged"),
+    ("a failed gate in a passed record", gates("model_evaluation", _failed_gate), "or did not pass"),
+    ("a verdict that does not follow from its findings", gates("model_evaluation", _whitewashed), "does not follow from its findings"),
+    ("a gate left out", gates("model_evaluation", _left_out), "its gates are not exactly those of its definition"),
+    ("a gate without findings", gates("model_evaluation", _empty_gate), "does not follow from its findings"),
+    ("a gate of another version", gates("model_evaluation", _other_version), "its gates are not exactly those of its definition"),
+    ("a stage skipped", rewritten(skipped), "no earlier record says that integration_report"),
+    ("stages out of order", rewritten(out_of_order), "no earlier record says that evaluation_report"),
+    ("trained on other features", rewritten(other_features), "no earlier record says that features"),
+    ("an input that the river does not know", rewritten(extra_input), "was made from"),
+    ("a failure of the same bytes, hidden", rewritten(hidden_failure), "a failure stays one"),
+    ("a report that says something else than its record", rewritten(other_report), "the verdicts in its report are not those in its record"),
+    ("a definition that one of two approved", rewritten(unapproved_definition), "under a definition that people had not approved"),
+    ("a definition rejected before it was acted under", rewritten(rejected_definition), "under a definition that people had not approved"),
+    ("the approved definition exchanged for an easier one", easier_definition, "ssh|does not fit|saw another ledger|signature"),
+    ("one approver missing", one_approver, "not enough people of the declared roles"),
+    ("nobody approved", no_approver, "not enough people of the declared roles|nobody approved"),
+    ("one person in two places", same_person_twice, "fills a second place"),
+    ("a decision about a definition counted for a release", counts_a_definition_decision, "is no approval of a release"),
+    ("a role that is not theirs", somebody_elses_role, "which is not their role"),
+    ("signed in a colleague's name", forged_by_colleague, "by another key than the one this person has"),
+    ("a decision edited after it was signed", forged_by_machine, "the signature does not fit"),
+    ("the launcher approves", rewritten(launcher_approves), "they launched a run of this release"),
+    ("the author approves", rewritten(author_approves), "they wrote what is approved"),
+    ("an approval used after its end", expired, "had expired"),
+    ("a longer validity than declared", long_validity, "claims a longer validity than declared"),
+    ("an approval dated into the future", future_dated, "dated into the future"),
+    ("approved although somebody rejected", rejected_by_other, "had rejected this model and report"),
+    ("a revoked approval counted", revoked_before, "had been revoked"),
+    ("approvals replayed for another model", replayed_for_another_model, "is bound to another"),
+    ("an approval for another environment", approval(environment="elsewhere"), "KeyError|another environment"),
+    ("another rollout plan", approval(rollout="ab" * 32), "another environment, model or rollout plan"),
+    ("approvers that nobody signed for", approval(approvers=[["p-1", "technical_owner"], ["p-2", "governance_lead"]]), "it names other approvers"),
+    ("a later end than the decisions give", approval(expires="2090-01-01T00:00:00.000000Z"), "another expiry"),
+    ("an approval decision that is a deferral", decision(decision="defer"), "is no approval of a release"),
+    ("an approval counted that was put off since", put_off_since, "had been put off since"),
+    ("a test that failed when it was asked again", rewritten(failed_when_asked_again), "was asked again about the same inputs, and failed"),
+    ("deployed without approval", without_approval, "nobody approved it"),
+    ("another model deployed under it", another_model_deployed, "for another environment or model"),
+    ("deployed under another name than it says", subject_of_another_model, "about another model than it names"),
+    ("deployed elsewhere", another_environment, "for another environment or model"),
+    ("the canary skipped", no_canary, "the step before it was skipped"),
+    ("rolled out after a failed canary", failed_canary, "did not pass"),
+    ("a canary's numbers that miss its bound", lying_canary, "is said to pass, but value 0.5"),
+    ("a wider canary than approved", deployment("canary_started", share="0.9"), "the approved plan has canary"),
+    ("full instead of canary", deployment("canary_started", action="full_rollout", share="1"), "the approved plan has canary"),
+    ("rolled out after an abort", after_an_abort, "its rollout had ended"),
+    ("deployed after a revocation", revoked_before_deployment, "had revoked or rejected it"),
+    ("returned to what never was in production", rolled_back_to_nowhere, "was never in production here"),
+    ("returned to a version that was revoked", returned_to_a_revoked_version, "had revoked or rejected it"),
+    ("returned to a version that was withdrawn", returned_to_a_withdrawn_version, "was withdrawn, aborted or taken back"),
+    ("deployed over an emergency that nobody reviewed", deployed_over_an_unreviewed_emergency, "had not been reviewed in time|had ended"),
+    ("the clock set back", rewritten(clock_set_back), "the clock was set back"),
+    ("own people, approved by nobody", own_people, "under another trust policy"),
+    ("a verdict without the gate's key", without_the_gates_key, "not signed by the gate key"),
+    ("a deployment with the pipeline's key", deployed_with_the_pipelines_key, "not signed by the deployer key"),
+    ("history rewritten around people's signatures", rewritten_history, "saw another ledger"),
+    ("production claimed, never reached", claims_production, "no full rollout of it is in the ledger"),
+    ("compared with nothing, though something was deployed", compared_with_nothing, "compared with nothing"),
+]
+
+
+@pytest.mark.parametrize(("attack", "words"), [row[1:] for row in ATTACKS], ids=[row[0] for row in ATTACKS])
+def test_an_insider_with_every_machine_key_is_refused(world: Path, tmp_path: Path, attack: Attack, words: str) -> None:
+    forger = Forger(world / "bundle", world / ".compliance" / "keys")
+    attack(forger)
+    folder, head, policy = forger.write(tmp_path / "forged")
+    # The worst case: the auditor holds what the insider gave out last, so only what was recorded can refuse it.
+    problems = said(folder, head, policy)
+    assert any(word in problems for word in words.split("|")), problems
+
+
+@pytest.mark.parametrize("edit", [lambda f: None, rewritten(lambda f: None),
+                                  rewritten(lambda f: f.stage("model_training")["predicate"].update(run="another name"))])
+def test_a_forger_who_lies_about_nothing_is_believed(world: Path, tmp_path: Path, edit: Attack) -> None:
+    forger = Forger(world / "bundle", world / ".compliance" / "keys")
+    edit(forger)
+    folder, head, policy = forger.write(tmp_path / "forged")
+    assert said(folder, head, policy) == ""
+
+
+@pytest.mark.parametrize("attack", ["cut", "rewritten", "another ledger", "hidden revocation"])
+def test_what_the_auditor_holds_shows_what_the_bundle_cannot(world: Path, tmp_path: Path, attack: str) -> None:
+    held, policy = head_of(world / "bundle"), policy_of(world / "bundle")
+    forger = Forger(world / "bundle", world / ".compliance" / "keys")
+    if attack == "hidden revocation":
+        root = copied(world, tmp_path / "w")
+        river = open_river(root)
+        statement = next(r for r in river.archive.entries() if r.statement.kind == "decision" and r.body.scope.purpose == "release"
+                         and r.body.person == OWNER)
+        revoke_decision(river, SYSTEM, statement.digest, signer(river, OWNER), "The report I read was not the one I was sent.")
+        from compliance_assets.evidence import inbox
+
+        inbox.admit(river.archive)
+        later = export(river.archive, SYSTEM, tmp_path / "honest")
+        held = f"{later.size}:{later.root}"
+        assert said(tmp_path / "honest", held) == ""
+    elif attack == "cut":
+        del forger.entries[-1]
+    else:
+        first = forger.entries[0]["predicate"]
+        first["at"] = rfc3339(parse_rfc3339(first["at"]) + timedelta(microseconds=1))
+        if attack == "another ledger":
+            forger.entries[0]["predicate"]["organisation"]["name"] = "Somebody Else"
+            forger.entries[0]["subject"][0]["digest"]["sha256"] = vb.sha256(canonical_json(forger.entries[0]["predicate"]["organisation"]))
+        forger.people = True
+    folder, _, own_policy = forger.write(tmp_path / "forged")
+    assert any(words in said(folder, held) for words in ("the tail was cut off", "the ledger was rewritten"))
+    if attack == "another ledger":
+        assert own_policy != policy and "does not begin with the trust policy whose digest you hold" in said(folder, None, policy)
+
+
+def test_a_failed_stage_stays_in_the_bundle_and_is_no_problem(world: Path, tmp_path: Path) -> None:
+    forger = Forger(world / "bundle", world / ".compliance" / "keys")
+    failed = forger.copy(forger.stage("data_preparation"))
+    failed["predicate"].update(outcome="failed", run="failed-run", output="ab" * 32, finished=forger.deployment("full_rollout")["predicate"]["at"])
+    folder, head, policy = forger.write(tmp_path / "forged")
+    assert said(folder, head, policy) == ""
+
+
+def test_approvals_of_an_unused_definition_do_not_hide_the_one_in_force(world: Path, tmp_path: Path) -> None:
+    root = copied(world, tmp_path / "w")
+    path = root / "systems" / SYSTEM / "system.yaml"
+    path.write_text(path.read_text().replace("decision_threshold: 0.5", "decision_threshold: 0.55"))
+    river = open_river(root)
+    from compliance_assets.evidence import inbox
+    from compliance_assets.governance.proposing import propose_definition
+
+    propose_definition(river, SYSTEM, OWNER)
+    for person in (OWNER, GOVERNANCE):
+        decide_definition(river, SYSTEM, signer(river, person), "approve", REASON, opened_seconds=1)
+    inbox.admit(river.archive)
+    found = export(river.archive, SYSTEM, tmp_path / "later")
+    assert said(tmp_path / "later", f"{found.size}:{found.root}") == ""
+
+
+# ----------------------------------------------------------------------------------- the same answers as other implementations
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=st.binary(min_size=32, max_size=32), message=st.binary(max_size=200), place=st.integers(0, 63), bit=st.integers(0, 7),
+       what=st.sampled_from(["nothing", "signature", "message", "key", "s plus order"]))
+def test_ed25519_agrees_with_cryptography(seed: bytes, message: bytes, place: int, bit: int, what: str) -> None:
+    private = Ed25519PrivateKey.from_private_bytes(seed)
+    public, signature = bytearray(private.public_key().public_bytes_raw()), bytearray(private.sign(message))
+    if what == "signature":
+        signature[place] ^= 1 << bit
+    elif what == "message":
+        message += b"!"
+    elif what == "key":
+        public[place % 32] ^= 1 << bit
+    elif what == "s plus order":
+        signature[32:] = (int.from_bytes(signature[32:], "little") + vb.ORDER).to_bytes(32, "little")
+    try:
+        Ed25519PublicKey.from_public_bytes(bytes(public)).verify(bytes(signature), message)
+        expected = True
+    except (InvalidSignature, ValueError):
+        expected = False
+    assert vb.ed25519(bytes(public), message, bytes(signature)) is expected
+    assert expected == (what == "nothing")
+
+
+def test_ed25519_vectors_of_rfc_8032() -> None:
+    for public, message, signature in (
+        ("d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a", "",
+         "e5564300c360ac729086e2cc806e828a84877f1eb8e5d974d873e065224901555fb8821590a33bacc61e39701cf9b46bd25bf5f0595bbe24655141438e7a100b"),
+        ("3d4017c3e843895a92b70aa74d1b7ebc9c982ccf2ec4968cc0cd55f12af4660c", "72",
+         "92a009a9f0d4cab8720e820b5f642540a2b27b5416503f8fb3762223ebdb69da085ac1e43e15996e458f3613d0f11d8c387b2eaeb4302aeeb00d291612bb0c00"),
+    ):
+        assert vb.ed25519(bytes.fromhex(public), bytes.fromhex(message), bytes.fromhex(signature))
+
+
+@given(st.lists(st.binary(max_size=8), max_size=70))
+def test_the_tree_agrees_with_ours_at_every_size(leaves: list[bytes]) -> None:
+    tree, frontier = vb.Tree(), Frontier()
+    for leaf in leaves:
+        tree.append(leaf)
+        frontier.append(leaf_hash(leaf))
+        assert tree.roots[-1] == frontier.root
+
+
+JSON = st.recursive(st.none() | st.booleans() | st.integers(-2**53, 2**53) | st.text(max_size=6),
+                    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3), max_leaves=8)
+
+
+@settings(max_examples=200, deadline=None)
+@given(value=JSON, cut=st.integers(0, 40), letter=st.binary(min_size=1, max_size=1))
+def test_canonical_json_agrees_with_ours(value: Any, cut: int, letter: bytes) -> None:
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "surrogatepass")
+    for candidate in (text, text[:cut] + letter + text[cut + 1:], json.dumps(value).encode()):
+        try:
+            ours: object = parse_canonical(candidate)
+        except UntrustedEvidence:
+            ours = "refused"
+        try:
+            theirs: object = vb.read_canonical(candidate)
+        except vb.Refused:
+            theirs = "refused"
+        assert ours == theirs, candidate
+
+
+def test_persons_signatures_agree_with_ours_and_with_ssh_keygen(tmp_path: Path) -> None:
+    line = " ".join(generate_ssh_key(tmp_path / "key", "x").split()[:2])
+    now = parse_rfc3339("2026-11-25T07:05:00Z")
+    good = ssh_sign(b"statement", tmp_path / "key", APPROVAL_NAMESPACE)
+    raw = base64.b64decode("".join(good.splitlines()[1:-1]))
+    draw, agreed = random.Random(3), 0
+    keygen = shutil.which("ssh-keygen")
+    (tmp_path / "signers").write_text(f"p {line}\n")
+    for number in range(120):
+        blob = bytearray(raw)
+        if number:
+            blob[draw.randrange(len(blob))] ^= 1 << draw.randrange(8)
+        body = base64.b64encode(bytes(blob)).decode()
+        armored = "\n".join(["-----BEGIN SSH SIGNATURE-----", *(body[i:i + 70] for i in range(0, len(body), 70)), "-----END SSH SIGNATURE-----", ""])
+        answers = []
+        for check in (lambda a=armored: ssh_verify(b"statement", a, f"p {line}\n", "p", APPROVAL_NAMESPACE, now),
+                      lambda a=armored: vb.ssh_verify(b"statement", a.encode(), line, now)):
+            try:
+                check()
+                answers.append(True)
+            except (UntrustedEvidence, vb.Refused):
+                answers.append(False)
+        if keygen and number < 40:
+            (tmp_path / "sig").write_text(armored)
+            done = subprocess.run((keygen, "-Y", "verify", "-f", str(tmp_path / "signers"), "-I", "p", "-n", APPROVAL_NAMESPACE, "-s",
+                                   str(tmp_path / "sig")), input=b"statement", capture_output=True)
+            answers.append(done.returncode == 0)
+        assert len(set(answers)) == 1, (number, answers)
+        agreed += 1
+    assert agreed == 120
+
+
+def test_openssl_verifies_a_machines_attestation_and_ssh_keygen_a_persons_decision(bundle: Path, tmp_path: Path) -> None:
+    openssl, keygen = shutil.which("openssl"), shutil.which("ssh-keygen")
+    if openssl is None or keygen is None:
+        pytest.skip("openssl or ssh-keygen is not installed here")
+    line = json.loads((bundle / "attestations.intoto.jsonl").read_text().splitlines()[-1])
+    payload = base64.b64decode(line["payload"])
+    kind = line["payloadType"].encode()
+    pae = b"DSSEv1 %d %b %d %b" % (len(kind), kind, len(payload), payload)
+    policy = json.loads((bundle / "trust/policy-0.json").read_bytes())
+    keys = {vb.sha256(vb._machine_key(key)): vb._machine_key(key) for key in policy["machine_keys"]}
+    der = bytes.fromhex("302a300506032b6570032100") + keys[line["signatures"][0]["keyid"]]
+    (tmp_path / "key.der").write_bytes(der)
+    (tmp_path / "pae").write_bytes(pae)
+    (tmp_path / "sig").write_bytes(base64.b64decode(line["signatures"][0]["sig"]))
+    done = subprocess.run((openssl, "pkeyutl", "-verify", "-pubin", "-inkey", str(tmp_path / "key.der"), "-keyform", "DER", "-rawin", "-in",
+                           str(tmp_path / "pae"), "-sigfile", str(tmp_path / "sig")), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    decision = next(e for e in (vb.Entry(i, (bundle / f"entries/{i}.json").read_bytes()) for i in range(13)) if e.kind == "decision")
+    (tmp_path / "decision.sig").write_bytes(decision.signatures[0][2])
+    done = subprocess.run((keygen, "-Y", "verify", "-f", str(bundle / "trust/allowed_signers"), "-I", decision.body["person"], "-n",
+                           APPROVAL_NAMESPACE, "-s", str(tmp_path / "decision.sig")), input=decision.signed.decode(), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_it_imports_nothing_but_the_standard_library() -> None:
+    import ast
+
+    tree = ast.parse(Path(vb.__file__).read_text())
+    names = {(node.module or "").split(".")[0] for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    names |= {alias.name.split(".")[0] for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    assert names <= set(sys.stdlib_module_names)
+
+
+def test_the_archive_and_the_auditor_say_the_same_of_the_definition_in_force(world: Path, bundle: Path) -> None:
+    found = verified(bundle, head_of(bundle))
+    archive = open_river(world, writer=False).archive
+    for before in range(archive.ledger.size + 1):
+        ours = archive.definition_in_force(SYSTEM, before=before)
+        assert found.in_force(before) == (ours if ours is None else str(Digest(ours)))
