@@ -493,7 +493,8 @@ class Bundle:
                     self.problems.append(f"{name}: its bytes are others than its name says")
                 elif digest in named:
                     self.verified.add(name)
-        for name, wanted in derived_files(self.entries, [(policy, digest) for _, policy, digest in self.reigns]).items():
+        derived = derived_files(self.entries, [(policy, digest) for _, policy, digest in self.reigns])
+        for name, wanted in {**derived, **sbom(self.entries, self.system, self._parsed)}.items():
             if name in self.files and self.files[name] != wanted:
                 self.problems.append(f"{name}: it does not follow from the ledger")
             elif name in self.files:
@@ -561,9 +562,9 @@ class Bundle:
         earlier = [e for e in same if e.index < before]
         if not earlier:
             no(f"no earlier record says that {asset} {digest[:12]} passed under this definition")
-        question = (definition, earlier[-1].body["inputs"])
         asked_again = [e for e in self.own("stage") if earlier[-1].index < e.index < before and e.body["stage"] == rule["name"]
-                       and (e.body["definition"], e.body["inputs"]) == question and e.body["outcome"] != "error"]
+                       and e.body["definition"] == definition and e.body["inputs"] == earlier[-1].body["inputs"]
+                       and e.body["outcome"] != "error"]
         if asked_again and asked_again[-1].body["outcome"] != "passed":
             no(f"{asset} {digest[:12]} passed, but was asked again about the same inputs, and failed (entry {asked_again[-1].index})")
         return earlier[-1]
@@ -852,6 +853,44 @@ def derived_files(entries: Sequence[Entry], reigns: Sequence[tuple[Json, str]]) 
         {"keyid": keyid, "sig": base64.b64encode(sig).decode()} for keyid, scheme, sig in entry.signatures if scheme == "ed25519"]}) + b"\n"
         for entry in entries if entry.kind != "decision"]
     return {**found, "attestations.intoto.jsonl": b"".join(lines)}
+
+
+def sbom(entries: Sequence[Entry], system: str, parsed: Any) -> dict[str, bytes]:
+    """sbom.cdx.json (CycloneDX 1.6 with the model as a component), from the records of the last model that was evaluated and passed.
+
+    Derived, so that it can be recomputed: libraries are those of the recorded environment, metrics those of the recorded gates.
+    """
+    passed = [entry for entry in entries if entry.kind == "stage" and entry.system == system and entry.body["outcome"] == "passed"]
+    evaluated = [entry for entry in passed if entry.body["stage"] == "model_evaluation"]
+    if not evaluated:
+        return {}
+    body = evaluated[-1].body
+    candidate = parsed(body["inputs"]["candidate_model"])
+    surroundings = parsed(body["environment"])
+    if not isinstance(candidate, dict) or not isinstance(surroundings, dict):
+        return {}
+    measured = [{"type": one["id"], "value": one["value"], **(
+        {"confidenceInterval": {"lowerBound": one["lower"], "upperBound": one["upper"]}} if one.get("lower") and one.get("upper") else {})}
+                for gate in body["gates"] for one in gate["findings"] if one.get("value")]
+    model = {"type": "machine-learning-model", "bom-ref": f"model:{candidate['model']}", "name": system,
+             "version": body["inputs"]["candidate_model"], "hashes": [{"alg": "SHA-256", "content": candidate["model"]}],
+             "modelCard": {"modelParameters": {"modelArchitecture": candidate["estimator"]},
+                           "quantitativeAnalysis": {"performanceMetrics": measured}}}
+    libraries = [line.split("==") for line in surroundings["libraries"]]
+    refs = [(name, version, f"pkg:pypi/{name}@{version.replace('+', '%2B')}") for name, version in libraries]
+    number = sha256(f"{body['output']} {body['environment']}".encode())
+    document = {
+        "bomFormat": "CycloneDX", "specVersion": "1.6", "version": 1,
+        "serialNumber": f"urn:uuid:{number[:8]}-{number[8:12]}-{number[12:16]}-{number[16:20]}-{number[20:32]}",
+        "metadata": {"component": {"type": "application", "bom-ref": f"system:{system}", "name": system, "version": body["definition"]},
+                     "properties": [{"name": f"compliance-assets:{name}", "value": str(surroundings[name])}
+                                    for name in ("python", "implementation", "platform", "lock")]},
+        "components": [model, *({"type": "library", "bom-ref": ref, "name": name, "version": version, "purl": ref}
+                                for name, version, ref in dict.fromkeys(refs))],
+        "dependencies": [{"ref": f"system:{system}",
+                          "dependsOn": [f"model:{candidate['model']}", *dict.fromkeys(ref for *_, ref in refs)]}],
+    }
+    return {"sbom.cdx.json": canonical(document)}
 
 
 def manifest(system: str, size: int, root: str, policy: str, files: Mapping[str, bytes], missing: Sequence[str]) -> bytes:

@@ -40,6 +40,7 @@ every file as verified or uncovered. Exit 0 means that all of it holds.
 | `attestations.intoto.jsonl` | the machine-signed statements as plain DSSE | securesystemslib, openssl over the PAE |
 | `trust/policy-N.json`, `trust/allowed_signers` | who was trusted, as the ledger says | `ssh-keygen -Y verify` |
 | `artefacts/sha256/HEX` | what records name, each under its own sha256 | `sha256sum` |
+| `sbom.cdx.json` | libraries and model of the last evaluated release (CycloneDX 1.6), recomputed from the records | any CycloneDX tool |
 | `manifest.json` | every file with its sha256, and what was left out | any JSON tool |
 
 Left out: {left_out}.
@@ -83,6 +84,7 @@ def export(archive: Archive, system: str, folder: Path, *, with_data: bool = Fal
     files |= {f"artefacts/sha256/{digest}": content for digest, content in kept.items()}
     reigns = [(organisation.model_dump(mode="json"), str(organisation.digest)) for _, organisation in archive.reigns()]
     files |= verify_bundle.derived_files(entries, reigns)
+    files |= verify_bundle.sbom(entries, system, lambda digest: _parsed(archive, digest))
     files["verify.py"] = Path(verify_bundle.__file__).read_bytes()
     missing = sorted(set(named) - set(kept))
     head = archive.ledger.head()

@@ -166,6 +166,7 @@ class Forger:
         if first:
             files |= vb.derived_files(entries, [(first, policy)])
         system = self.value_of_manifest()
+        files |= vb.sbom(entries, system, lambda digest: _parsed(files, digest))
         named = vb.named_artefacts(entries, system, lambda digest: _parsed(files, digest))
         missing = sorted(digest for digest in named if f"artefacts/sha256/{digest}" not in files)
         files["manifest.json"] = vb.manifest(system, len(bodies), tree.roots[-1].hex(), policy, files, missing)

@@ -777,6 +777,20 @@ def test_openssl_verifies_a_machines_attestation_and_ssh_keygen_a_persons_decisi
     assert done.returncode == 0, done.stderr
 
 
+def test_the_bill_of_materials_keeps_the_strict_cyclonedx_schema(bundle: Path) -> None:
+    validation = pytest.importorskip("cyclonedx.validation.json", reason="cyclonedx-python-lib[json-validation] is not installed here")
+    from cyclonedx.schema import SchemaVersion
+
+    text = (bundle / "sbom.cdx.json").read_text()
+    strict = validation.JsonStrictValidator(SchemaVersion.V1_6)
+    assert strict.validate_str(text) is None
+    assert strict.validate_str(text.replace('"hashes"', '"hashs"')) is not None
+    body = json.loads(text)
+    assert body["components"][0]["type"] == "machine-learning-model"
+    assert {"fairness.sex.selection_rate_ratio"} <= {m["type"] for m in
+                                                      body["components"][0]["modelCard"]["quantitativeAnalysis"]["performanceMetrics"]}
+
+
 def test_it_imports_nothing_but_the_standard_library() -> None:
     import ast
 
