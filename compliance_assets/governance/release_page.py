@@ -1,0 +1,239 @@
+"""One candidate as a decision maker reads it: what it is, what was found, what is left to judge, who said what, what follows.
+
+Works for every candidate, not only for the one in review: a refused one shows where it stopped and which gates were never run, a
+deployed one shows who approved it. Every number comes from a record and carries the ledger index of it.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from compliance_assets.errors import ComplianceError
+from compliance_assets.evidence.archive import Record
+from compliance_assets.governance.candidates import Candidate, Fate, fate
+from compliance_assets.governance.charts import Chart, bounded_bars, for_asset, group_bars, reliability
+from compliance_assets.governance.charts.findings import name_words, strip_svg
+from compliance_assets.governance.charts.reading import bound_words, is_narrow, measured, shown, sign_of
+from compliance_assets.governance.review import authorised, open_review, review_document, undoes_itself
+from compliance_assets.pipeline import River
+from compliance_assets.policy.gates import Finding, GateReport, Verdict
+from compliance_assets.policy.river import RIVER, StageRule, rule_named
+from compliance_assets.trust.canonical import Digest, digest_of
+
+FILED: Mapping[str, str] = {"dataset": "dataset/quality_report.json", "features": "features/report.json",
+                            "candidate_model": "model/training_record.json", "evaluation_report": "evaluation/report.json"}
+"""Where each asset's record names the JSON that its charts are made from."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One finding as a line of a table: what, over whom, its numbers as words, a strip to see it by, the verdict in a word."""
+
+    gate: str
+    what: str
+    over: str
+    value: str
+    interval: str
+    n: str
+    bound: str
+    judged_on: str
+    verdict: str
+    word: str
+    sign: str
+    because: str
+    note: str
+    strip: str
+    entry: int
+
+
+@dataclass(frozen=True)
+class StageLine:
+    """One of the eight stages in the timeline of a candidate; `record` is None where the stage was not reached."""
+
+    rule: StageRule
+    record: Record | None
+    word: str
+    sign: str
+    said: str
+
+
+def rows(record: Record, gates: Sequence[str] = ()) -> tuple[Row, ...]:
+    """What a record's gates found, one line each; of these gates only, where some are named."""
+    return tuple(_row(report, finding, record.index) for report in record.body.reports if not gates or report.gate in gates
+                 for finding in report.findings)
+
+
+def _row(report: GateReport, finding: Finding, entry: int) -> Row:
+    sign, word = sign_of(finding)
+    what, over = name_words(finding, report.gate)
+    value = measured(finding.value)
+    lower, upper = measured(finding.lower), measured(finding.upper)
+    return Row(report.gate, what, over, shown(value) if value is not None else (finding.value or "not measured"),
+               f"{shown(lower)} to {shown(upper)}" if lower is not None and upper is not None else "", str(finding.n) if finding.n else "",
+               bound_words(finding), finding.judged_on if finding.judged_on in ("lower", "upper") else "", finding.verdict.value, word,
+               sign, finding.because, finding.note, strip_svg(finding), entry)
+
+
+def timeline(one: Candidate, said: Fate) -> tuple[StageLine, ...]:
+    """The eight stages in order: passed, failed, could not be computed, waiting for people, blocked, or not run; never confused."""
+    lines = [_stage_line(rule, one.chain[rule.makes] if rule.makes in one.chain else None) for rule in RIVER]
+    stopped = one.tip.body.outcome != "passed"
+    for place, line in enumerate(lines):
+        if line.record is not None or line.rule.number < rule_named(one.tip.body.stage).number:
+            continue
+        if line.rule.name == "pre_deployment_approval" and said.state == "waiting":
+            lines[place] = replace(line, word="waiting for people", sign="open", said="waiting is no verdict: nothing is recorded")
+        elif stopped:
+            lines[place] = replace(line, word="blocked, not run", said=f"{rule_named(one.tip.body.stage).title.lower()} did not pass")
+    return tuple(lines)
+
+
+def _stage_line(rule: StageRule, record: Record | None) -> StageLine:
+    if record is None:
+        return StageLine(rule, None, "not run", "none", f"refuses if {rule.refuses}")
+    reports = record.body.reports
+    passed, ran = sum(map(bool, reports)), [report for report in reports if report.verdict is not Verdict.NOT_RUN]
+    said = f"{passed} of {len(rule.gates)} gates passed" + (f", {len(reports) - len(ran)} not run" if len(ran) < len(reports) else "")
+    word, sign = {"passed": ("passed", "pass"), "failed": ("failed", "fail"), "error": ("could not run", "fail")}[record.body.outcome]
+    return StageLine(rule, record, word, sign, said if record.body.outcome != "error" else "no gate was judged")
+
+
+def filed(river: River, record: Record) -> dict[str, Any] | None:
+    """The JSON that a stage filed beside its output; None where it filed none."""
+    name = FILED[rule_named(record.body.stage).makes] if rule_named(record.body.stage).makes in FILED else ""
+    if name not in record.body.files:
+        return None
+    body = json.loads(river.archive.artefacts.get_bytes(Digest.parse(record.body.files[name])))
+    return dict(body)
+
+
+def charts_of(river: River, record: Record) -> tuple[Chart, ...]:
+    """The pictures of one stage record."""
+    if record.body.outcome == "error":
+        return ()
+    minimum = river.definition(record.body.system).system.evaluation.fairness.minimum_group
+    return for_asset(rule_named(record.body.stage).makes, filed(river, record) or {}, record.body.reports, minimum_group=minimum)
+
+
+def release_page(river: River, one: Candidate) -> dict[str, Any]:
+    """Everything that the page of one candidate shows."""
+    said = fate(river, one)
+    page: dict[str, Any] = {"candidate": one, "fate": said, "timeline": timeline(one, said), "needed": _figures(one), "release": _release(river, one),
+                            "groups": None, "curve": None, "robustness": None, "drift": None, "findings": (), "integration": (),
+                            "compared_over": ()}
+    if "evaluation_report" in one.chain and one.chain["evaluation_report"].body.outcome != "error":
+        record = one.chain["evaluation_report"]
+        report = filed(river, record) or {}
+        minimum = river.definition(one.system).system.evaluation.fairness.minimum_group
+        page |= {"groups": group_bars.chart(report, minimum), "curve": reliability.chart(report), "evaluation": record,
+                 "robustness": bounded_bars.robustness(record.body.reports), "drift": bounded_bars.drift(record.body.reports),
+                 "findings": rows(record), "holdout": report["rows"] if "rows" in report else None}
+    if "integration_report" in one.chain:
+        page["integration"] = rows(one.chain["integration_report"])
+    for stage in ("dataset", "features", "candidate_model"):
+        if stage in one.chain and one.chain[stage].body.outcome == "failed":
+            page["findings"] = rows(one.chain[stage])
+    return page | _decision(river, one, said)
+
+
+def _figures(one: Candidate) -> list[dict[str, Any]]:
+    """The few numbers at the top; each names the entry that it is read from, and is None where nothing was measured."""
+    reports = [(record, report) for record in one.chain.values() for report in record.body.reports]
+    found: list[dict[str, Any]] = [{"name": "Gates", "value": f"{sum(bool(report) for _, report in reports)} / {len(reports)}",
+                                    "said": _gates_said(reports), "sign": "pass" if reports and all(r for _, r in reports) else "fail",
+                                    "entry": one.index}]
+    for gate, name in (("fairness", "Fairness"), ("performance", "Performance"), ("calibration", "Calibration"), ("drift", "Change")):
+        found.append(_figure(reports, gate, name))
+    integration = [(record, report) for record, report in reports if record.body.stage == "integration_testing"]
+    findings = [finding for _, report in integration for finding in report.findings]
+    held = sum(map(bool, findings))
+    found.append({"name": "Integration", "value": f"{held} / {len(findings)}" if findings else None,
+                  "said": "all held" if findings and held == len(findings) else f"{len(findings) - held} did not hold" if findings else "not run",
+                  "sign": "none" if not findings else "pass" if held == len(findings) else "fail",
+                  "entry": integration[0][0].index if integration else None})
+    return found
+
+
+def _gates_said(reports: Sequence[tuple[Record, GateReport]]) -> str:
+    not_run = sum(report.verdict is Verdict.NOT_RUN for _, report in reports)
+    failed = sum(not report and report.verdict is not Verdict.NOT_RUN for _, report in reports)
+    narrow = sum(is_narrow(finding) for record, report in reports if record.body.stage == "model_evaluation" for finding in report.findings)
+    parts = [f"{failed} failed" if failed else "", f"{not_run} not run" if not_run else "", f"{narrow} narrow" if narrow else ""]
+    return ", ".join(part for part in parts if part) or "none narrow"
+
+
+def _figure(reports: Sequence[tuple[Record, GateReport]], gate: str, name: str) -> dict[str, Any]:
+    """The finding that says most about a gate: the worst verdict first, then the one nearest to its bound."""
+    there = [(record, finding) for record, report in reports if report.gate == gate for finding in report.findings]
+    numeric = [(record, finding) for record, finding in there if measured(finding.value) is not None and finding.bound]
+    if not numeric:
+        word = sign_of(there[0][1])[1] if there else "not run"
+        return {"name": name, "value": None, "said": word, "sign": "none", "entry": there[0][0].index if there else None}
+    record, finding = min(numeric, key=lambda pair: (bool(pair[1]), _distance(pair[1])))
+    what, over = name_words(finding, gate)
+    return {"name": what + (f", {over}" if over else ""), "value": shown(measured(finding.value)),
+            "said": f"{bound_words(finding)} · {sign_of(finding)[1]}", "sign": sign_of(finding)[0], "entry": record.index}
+
+
+def _distance(finding: Finding) -> float:
+    value, bound = measured(finding.value), measured(finding.bound)
+    return abs(value - bound) / (abs(bound) or 1.0) if value is not None and bound is not None else 1e9
+
+
+def _release(river: River, one: Candidate) -> dict[str, str] | None:
+    if "staged_model" not in one.chain or one.chain["staged_model"].body.outcome == "error":
+        return None
+    body = river.value("staged_model", Digest.parse(one.chain["staged_model"].body.output)).model_dump()
+    return {"release": body["release"], "registry": f"{body['registry_name']} version {body['registry_version']}"}
+
+
+def _decision(river: River, one: Candidate, said: Fate) -> dict[str, Any]:
+    """Who was heard and what is asked; the commands only while the candidate is the one that people can decide about."""
+    declared = river.definition(one.system).system
+    page: dict[str, Any] = {
+        "document": None, "document_digest": "", "judgement": [], "decisions": _decisions(river, one), "subjects": {}, "commands": [], "missing": [],
+        "authorises": authorised(declared), "undoes_itself": undoes_itself(declared), "valid_for": declared.approval.valid_for,
+        "requires": [(need.role, need.people) for need in declared.approval.requires], "separation": declared.approval.separation,
+        "not_counted": [], "plan_is_of": river.definition(one.system).digest,
+        "launchers": sorted({record.body.launcher for record in one.chain.values()}),
+        "authors": sorted({author for record in one.chain.values() for author in record.body.code.authors})}
+    if "integration_report" not in one.chain:
+        return page
+    try:
+        chain, _, _ = open_review(river, one.system)
+        if chain.digest("integration_report") != one.chain["integration_report"].body.output:
+            return page
+        document = review_document(river, one.system)
+    except ComplianceError:
+        return page  # it is not the one that people decide about; what became of it stands in `fate`
+    page |= {"document": document, "document_digest": str(digest_of(document)), "judgement": document["judgement"],
+             "subjects": document["subjects"], "missing": document["missing"], "not_counted": document["not_counted"]}
+    if said.state == "waiting":
+        page["commands"] = commands(one.system, [role["role"] for role in document["missing"]])
+    return page
+
+
+def _decisions(river: River, one: Candidate) -> list[dict[str, Any]]:
+    """Everything that people signed about this candidate's model, oldest first, in their own words."""
+    if not one.model or "staged_model" not in one.chain:
+        return []
+    counted: tuple[str, ...] = ()
+    if "approval" in one.chain and one.chain["approval"].body.outcome != "error":
+        counted = tuple(river.value("approval", Digest.parse(one.chain["approval"].body.output)).model_dump()["decisions"])
+    staged = one.chain["staged_model"].body.output
+    return [{"record": record, "counted": record.digest in counted, "body": record.body}
+            for record in river.archive.decisions_on(Digest.parse(one.model), "model") if record.statement.subject("staged-model") == staged]
+
+
+def commands(system: str, roles: Sequence[str]) -> list[dict[str, str]]:
+    """The exact commands for an SSH key: one approval for each role still to be heard, then reject and defer."""
+    name, end = shlex.quote(system), "--key ~/.ssh/id_ed25519 --reason 'what you looked at, in your own words'"
+    each = [(role, shlex.quote(role)) for role in dict.fromkeys(roles)] or [("your role", "ROLE")]
+    said = [{"does": f"Approve as {role}", "command": f"compliance approve {name} --as YOU --role {quoted} {end}"} for role, quoted in each]
+    first = each[0][1]
+    return [*said, {"does": "Reject", "command": f"compliance reject {name} --as YOU --role {first} {end}"},
+            {"does": "Defer", "command": f"compliance defer {name} --until YYYY-MM-DD --as YOU --role {first} {end}"}]
