@@ -74,7 +74,7 @@ def _digest(record: Record) -> str:
 def _decisions(river: River, proposal: Record) -> tuple[Record, ...]:
     subject = proposal.statement.subject("definition")
     found = river.archive.decisions_on(subject, "definition") if subject is not None else ()
-    return tuple(record for record in found if isinstance(record.body, Decision))
+    return tuple(record for record in found if isinstance(record.body, Decision) and record.body.scope.purpose == "definition")
 
 
 def _bounds(definition: Definition) -> Iterator[dict[str, Any]]:

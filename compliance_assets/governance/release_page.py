@@ -18,11 +18,11 @@ from compliance_assets.governance.candidates import Candidate, Fate, fate
 from compliance_assets.governance.charts import Chart, bounded_bars, for_asset, group_bars, reliability
 from compliance_assets.governance.charts.findings import name_words, strip_svg
 from compliance_assets.governance.charts.reading import bound_words, is_narrow, measured, shown, sign_of
-from compliance_assets.governance.review import authorised, open_review, review_document, undoes_itself
+from compliance_assets.governance.review import authorised, review_document, undoes_itself
 from compliance_assets.pipeline import River
 from compliance_assets.policy.gates import Finding, GateReport, Verdict
 from compliance_assets.policy.river import RIVER, StageRule, rule_named
-from compliance_assets.trust.canonical import Digest, digest_of
+from compliance_assets.trust.canonical import Digest, digest_of, parse_canonical
 
 FILED: Mapping[str, str] = {"dataset": "dataset/quality_report.json", "features": "features/report.json",
                             "candidate_model": "model/training_record.json", "evaluation_report": "evaluation/report.json"}
@@ -144,7 +144,7 @@ def _figures(one: Candidate) -> list[dict[str, Any]]:
     """The few numbers at the top; each names the entry that it is read from, and is None where nothing was measured."""
     reports = [(record, report) for record in one.chain.values() for report in record.body.reports]
     found: list[dict[str, Any]] = [{"name": "Gates", "value": f"{sum(bool(report) for _, report in reports)} / {len(reports)}",
-                                    "said": _gates_said(reports), "sign": "pass" if reports and all(r for _, r in reports) else "fail",
+                                    "said": _gates_said(reports), "sign": "fail" if not reports or not all(r for _, r in reports) else "warn" if "narrow" in _gates_said(reports) else "pass",
                                     "entry": one.index}]
     for gate, name in (("fairness", "Fairness"), ("performance", "Performance"), ("calibration", "Calibration"), ("drift", "Change")):
         found.append(_figure(reports, gate, name))
@@ -163,7 +163,7 @@ def _gates_said(reports: Sequence[tuple[Record, GateReport]]) -> str:
     failed = sum(not report and report.verdict is not Verdict.NOT_RUN for _, report in reports)
     narrow = sum(is_narrow(finding) for record, report in reports if record.body.stage == "model_evaluation" for finding in report.findings)
     parts = [f"{failed} failed" if failed else "", f"{not_run} not run" if not_run else "", f"{narrow} narrow" if narrow else ""]
-    return ", ".join(part for part in parts if part) or "none narrow"
+    return ", ".join(part for part in parts if part) or "none close to its bound"
 
 
 def _figure(reports: Sequence[tuple[Record, GateReport]], gate: str, name: str) -> dict[str, Any]:
@@ -201,20 +201,25 @@ def _decision(river: River, one: Candidate, said: Fate) -> dict[str, Any]:
         "not_counted": [], "plan_is_of": river.definition(one.system).digest,
         "launchers": sorted({record.body.launcher for record in one.chain.values()}),
         "authors": sorted({author for record in one.chain.values() for author in record.body.code.authors})}
-    if "integration_report" not in one.chain:
-        return page
-    try:
-        chain, _, _ = open_review(river, one.system)
-        if chain.digest("integration_report") != one.chain["integration_report"].body.output:
-            return page
-        document = review_document(river, one.system)
-    except ComplianceError:
-        return page  # it is not the one that people decide about; what became of it stands in `fate`
-    page |= {"document": document, "document_digest": str(digest_of(document)), "judgement": document["judgement"],
-             "subjects": document["subjects"], "missing": document["missing"], "not_counted": document["not_counted"]}
     if said.state == "waiting":
-        page["commands"] = commands(one.system, [role["role"] for role in document["missing"]])
+        document = review_document(river, one.system)
+        page |= {"document": document, "document_digest": str(digest_of(document)), "judgement": document["judgement"],
+                 "subjects": document["subjects"], "missing": document["missing"], "not_counted": document["not_counted"],
+                 "commands": commands(one.system, [role["role"] for role in document["missing"]])}
+    elif page["decisions"]:
+        page |= _was_shown(river, page["decisions"][-1]["body"].shown)
     return page
+
+
+def _was_shown(river: River, digest: str) -> dict[str, Any]:
+    """The document that was before the person who decided last, read back from the store; nothing where it cannot be."""
+    try:
+        document = parse_canonical(river.archive.artefacts.get_bytes(Digest.parse(digest)))
+    except ComplianceError:
+        return {}
+    if not isinstance(document, dict) or "judgement" not in document:
+        return {}  # signed with another program, over something that is no review document
+    return {"document": document, "document_digest": digest, "judgement": document["judgement"]}
 
 
 def _decisions(river: River, one: Candidate) -> list[dict[str, Any]]:

@@ -20,7 +20,8 @@ from compliance_assets.governance.verification import verify
 from compliance_assets.pipeline import River
 from compliance_assets.policy.river import RIVER, rule_named
 from compliance_assets.trust.canonical import Digest
-from compliance_assets.web.rendering import PRIVATE, page
+from compliance_assets.web.rendering import PRIVATE, RUN, page
+from compliance_assets.web.turns import turn
 
 Asked = Mapping[str, str]
 View = Callable[[River, Asked, Mapping[str, Any]], Response]
@@ -100,7 +101,7 @@ def _envelope(river: River, asked: Asked, common: Mapping[str, Any]) -> Response
 
 
 def _verify(river: River, asked: Asked, common: Mapping[str, Any]) -> Response:
-    with _one_at_a_time():
+    with turn("a verification of everything"):
         return _show("verification.html", river, common, section="ledger", found=verify(river.archive))
 
 
@@ -145,12 +146,6 @@ def _health(river: River, asked: Asked, common: Mapping[str, Any]) -> Response:
     return _show("health.html", river, common, section="health", checks=health.checks(river))
 
 
-def _one_at_a_time() -> Any:
-    from compliance_assets.web.turns import turn
-
-    return turn("a verification of everything")
-
-
 _SYSTEM = r"(?P<system>[a-z][a-z0-9_]{0,62})"
 _DIGEST = r"(?P<digest>[0-9a-f]{64})"
 VIEWS: tuple[tuple[str, View], ...] = (
@@ -159,7 +154,7 @@ VIEWS: tuple[tuple[str, View], ...] = (
     (rf"/systems/{_SYSTEM}/candidates/(?P<index>[0-9]{{1,12}})", _review),
     (rf"/systems/{_SYSTEM}/releases", _releases),
     (r"/releases", _releases),
-    (r"/runs/(?P<run>[A-Za-z0-9][A-Za-z0-9._:-]{0,127})", _run),
+    (rf"/runs/(?P<run>{RUN.pattern})", _run),
     (r"/ledger", _ledger),
     (r"/ledger/verification", _verify),
     (r"/ledger/(?P<index>[0-9]{1,12})", _entry),

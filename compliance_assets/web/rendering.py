@@ -34,6 +34,9 @@ PRIVATE = {
     "Referrer-Policy": "same-origin",
     "Permissions-Policy": "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
 }
+RUN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}", re.ASCII)
+"""Run ids that have an address of their own here."""
+
 _CELL = re.compile(r"(?<!\\)\|")
 _ESCAPE = re.compile(r"\\([\\`*\[\]|~!_])")
 
@@ -56,6 +59,8 @@ def _environment() -> Environment:
     environment.filters |= {"moment": moment, "day": day, "drawn": drawn, "table": table, "address": address, "pretty": pretty, "words": words,
                             "moments": moments, "upfirst": upfirst}
     environment.tests["narrowly"] = lambda said: said.endswith("passes, but narrowly.")
+    environment.tests["inapplicable"] = lambda said: " is not applicable: " in said
+    environment.tests["addressable"] = lambda run: RUN.fullmatch(run) is not None
     environment.globals |= {"MARKS": MARKS}
     environment.globals["here"] = here
     return environment
