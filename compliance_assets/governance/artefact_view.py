@@ -36,7 +36,7 @@ def shown_artefact(river: River, digest: Digest) -> dict[str, Any]:
     except ArtefactCorrupt as error:
         problem = str(error)
     return {"digest": digest, "named": [(line(record), role) for record, role in named], "size": size, "body": body, "problem": problem,
-            "readable": bool(readable)}
+            "readable": bool(readable), "traceable": any(role.startswith("output") or "/" in role for _, role in named)}
 
 
 def _named(river: River, digest: Digest) -> list[tuple[Record, str]]:

@@ -277,7 +277,7 @@ def test_a_bound_moved_on_disk_is_stale_at_once_and_shown_as_what_differs(in_rev
 def test_an_organisation_changed_on_disk_is_said_not_to_count(in_review: Path) -> None:
     visitor = Visitor(in_review)
     path = in_review / "organisation.yaml"
-    path.write_text(path.read_text().replace("name: Small Lender", "name: Large Lender"))
+    path.write_text(path.read_text().replace("Small Lender", "Large Lender"))
     assert "is not the trust policy in force" in visitor.see("/").text
     assert "what is on disk does not count" in visitor.see("/definitions").text
     assert "problem" in visitor.see("/health").text

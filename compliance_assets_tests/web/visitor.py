@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote_to_bytes
 from xml.etree.ElementTree import Element
 
 import html5lib
@@ -43,6 +44,24 @@ class Visitor:
 
     def get(self, path: str, **headers: str) -> httpx.Response:
         return self.ask("GET", path, {"authorization": f"Bearer {self.token}", "accept": "text/html", **headers})
+
+    def raw(self, path: str) -> tuple[int, str]:
+        """A request whose path is sent byte for byte, as no well-mannered client would; gives status and text."""
+        sent: list[Any] = []
+        encoded = path.encode()
+        scope = {"type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "GET", "scheme": "http", "query_string": b"",
+                 "path": unquote_to_bytes(encoded).decode("utf-8", "replace"), "raw_path": encoded, "root_path": "",
+                 "client": ("127.0.0.1", 1), "server": ("127.0.0.1", 3100),
+                 "headers": [(b"host", HOST.encode()), (b"authorization", f"Bearer {self.token}".encode()), (b"accept", b"text/html")]}
+
+        async def receive() -> dict[str, Any]:
+            return {"type": "http.request", "body": b"", "more_body": False}
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        asyncio.run(self.app(scope, receive, send))
+        return sent[0]["status"], b"".join(message["body"] for message in sent[1:] if "body" in message).decode()
 
     def see(self, path: str) -> Seen:
         """A page that must be there."""
