@@ -89,7 +89,8 @@ def up(port: int, pages_port: int, mlflow_port: int, mlflow: bool, serve: bool, 
     with river.home.lock("up", what="another `compliance up`"), _listening(port) as listening, \
             _listening(pages_port, "--pages-port") as pages_listening, tempfile.TemporaryDirectory(prefix="compliance-") as sockets:
         environment = {**os.environ, "DAGSTER_HOME": str(river.home.dagster), "COMPLIANCE_HOME": str(river.home.path),
-                       "COMPLIANCE_ROOT": str(river.root), "COMPLIANCE_PAGES_URL": f"http://127.0.0.1:{pages_port}", "MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
+                       "COMPLIANCE_ROOT": str(river.root), "COMPLIANCE_PAGES_URL": f"http://127.0.0.1:{pages_port}",
+                       "MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
         if not (river.home.dagster / "dagster.yaml").is_file():
             write_dagster_yaml(river.home)
         workspace = _workspace(Path(sockets))
@@ -106,8 +107,9 @@ def up(port: int, pages_port: int, mlflow_port: int, mlflow: bool, serve: bool, 
             children.start("dagster-webserver", (sys.executable, "-m", "compliance_assets.orchestration.webserver", str(at),
                                                  "--workspace", str(workspace), *(("--read-only",) if read_only else ())), environment)
             children.start("dagster-daemon", (sys.executable, "-m", "dagster._daemon", "run", "-w", str(workspace)), environment)
-            children.start("pages", (sys.executable, "-m", "compliance_assets.web.serve_pages", str(pages_port), str(pages_listening.fileno()),
-                                     str(river.root), f"http://127.0.0.1:{port}"), environment, keeps=(pages_listening.fileno(),))
+            descriptor = pages_listening.fileno()
+            children.start("pages", (sys.executable, "-m", "compliance_assets.web.serve_pages", str(pages_port), str(descriptor),
+                                     str(river.root), f"http://127.0.0.1:{port}"), environment, keeps=(descriptor,))
             if serve:
                 for name in river.organisation.environments:
                     children.start(f"serve-{name}", (sys.executable, "-m", "compliance_assets.cli", "serve", name, "--root",
@@ -117,7 +119,8 @@ def up(port: int, pages_port: int, mlflow_port: int, mlflow: bool, serve: bool, 
                                           "--workers", "1", "--backend-store-uri", f"sqlite:///{river.home.mlflow_db}",
                                           "--artifacts-destination", str(river.home.mlflow_artifacts)), environment)
             _await(at, children)
-            _addresses(river.root, port, pages_port, tokens, mlflow_port if mlflow else None, river.organisation.environments if serve else {})
+            _addresses(river.root, port, pages_port, tokens, mlflow_port if mlflow else None,
+                       river.organisation.environments if serve else {})
             run_guard(f"unix:{at}", "127.0.0.1", port, read_users(tokens_file), listening=listening)
         except KeyboardInterrupt:
             click.echo("\nStopping …", err=True)

@@ -48,7 +48,7 @@ def _answered(river: River, question: str, ask: Callable[[River], Check]) -> Che
 
 def _ledger(river: River) -> Check:
     head = river.archive.ledger.head()
-    return Check("", "well", f"{head.size} entries, root {head.root.hex()}. This is the head only; verify everything to recompute the rest.")
+    return Check("", "well", f"{head.size} entries, root {head.root.hex()}. The head only: verify everything for the rest.")
 
 
 def _people(river: River) -> Check:
@@ -79,7 +79,9 @@ def _ago(passed: timedelta) -> str:
 def _deployments(river: River) -> Check:
     ignored = [f"entry {index}: {why}" for name in river.organisation.environments
                for index, why in desired_state(name, river.archive.deployments(name)).ignored]
-    return Check("", "problem", "; ".join(ignored)) if ignored else Check("", "well", "Yes. Whether servers answer is for `compliance serve`.")
+    if ignored:
+        return Check("", "problem", "; ".join(ignored))
+    return Check("", "well", "Yes. Whether servers answer is for `compliance serve`.")
 
 
 def _inbox(river: River) -> Check:

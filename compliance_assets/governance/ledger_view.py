@@ -72,7 +72,8 @@ def line(record: Record) -> Line:
                     body.at, body.launcher)
     if kind == "decision":
         about = {"release": "a release", "definition": "a definition", "trust-policy": "organisation.yaml"}[body.scope.purpose]
-        return Line(record.index, kind, body.scope.system, f"{_DECIDED[body.decision]} {about} as {body.role}", "", body.issued, body.person)
+        said = f"{_DECIDED[body.decision]} {about} as {body.role}"
+        return Line(record.index, kind, body.scope.system, said, "", body.issued, body.person)
     if kind == "deployment":
         share = f" ({float(body.share):.0%} of requests)" if body.action == "canary_started" else ""
         return Line(record.index, kind, body.system, f"{body.action.replace('_', ' ')} in {body.environment}{share}", "", body.at,
@@ -125,8 +126,11 @@ def shown_entry(river: River, index: int) -> Shown:
     steps.append(Step("Hash the exact signed bytes: sha256(0x00 ‖ entry)", leaf.hex(), leaf == entry.leaf))
     walked, root = _walk(index, head.size, leaf, path)
     steps.append(Step(f"Walk {len(path)} sibling hashes up the tree of {head.size} entries", root.hex(), root == head.root))
-    steps.append(Step("Compare with the root of the newest checkpoint, which the log's key signed", head.root.hex(), _included(index, head, leaf, path)))
-    record, payload, signed = None, {}, ()
+    steps.append(Step("Compare with the root of the newest checkpoint, which the log's key signed", head.root.hex(),
+                      _included(index, head, leaf, path)))
+    record: Record | None = None
+    payload: dict[str, Any] = {}
+    signed: tuple[tuple[str, str], ...] = ()
     try:
         record = river.archive.authentic(entry)
         payload = json.loads(record.envelope.payload)
@@ -165,7 +169,7 @@ def _walk(index: int, size: int, leaf: bytes, path: tuple[bytes, ...]) -> tuple[
 
 def _signed_by(river: River, record: Record) -> tuple[tuple[str, str], ...]:
     """Who vouches for a record: the key's owner as organisation.yaml names them, and the key's id."""
-    roles = {key.public.keyid: f"{key.role} key" for _, reign in river.archive.reigns() for key in reign.machine_keys}
+    roles = {str(key.public.keyid): f"{key.role} key" for _, reign in river.archive.reigns() for key in reign.machine_keys}
     return tuple((roles[one.keyid] if one.keyid in roles else one.keyid, "Ed25519" if one.keyid in roles else "SSH signature")
                  for one in record.envelope.signatures)
 

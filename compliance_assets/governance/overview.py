@@ -18,6 +18,7 @@ from compliance_assets.policy.river import RIVER
 from compliance_assets.trust.canonical import Digest, parse_rfc3339
 
 LOOKS_BACK = timedelta(days=30)
+_UNFINISHED = ("intent", "shadow_started", "canary_started")
 
 
 def overview(river: River) -> dict[str, Any]:
@@ -56,8 +57,9 @@ def _production(river: River, system: str, state: DesiredState) -> dict[str, Any
     rollout = state.rollouts[slot.approval]
     since = next((h for h in reversed(rollout.happened) if h.action in ("full_rollout", "rolled_back")), None)
     approval = [record for record in river.archive.executions_of(Digest.parse(slot.approval)) if record.body.outcome == "passed"]
-    return {"release": slot.release, "model": slot.model, "since": since.at if since else None, "said_by": since.index if since else slot.intent,
-            "approved_by": approvers(river, slot.approval), "approval_entry": approval[-1].index if approval else None,
+    return {"release": slot.release, "model": slot.model, "since": since.at if since else None,
+            "said_by": since.index if since else slot.intent, "approved_by": approvers(river, slot.approval),
+            "approval_entry": approval[-1].index if approval else None,
             "definition": slot.definition}
 
 
@@ -80,7 +82,7 @@ def _stale(river: River, system: str, state: DesiredState, newest: Fate | None) 
         found.append(f"Judged under an earlier definition only: {', '.join(older)}.")
     if newest is not None and newest.state == "expired":
         found.append(newest.sentence)
-    unfinished = [r for r in state.rollouts.values() if r.slot.system == system and r.last.action in ("intent", "shadow_started", "canary_started")]
+    unfinished = [r for r in state.rollouts.values() if r.slot.system == system and r.last.action in _UNFINISHED]
     found += [f"A rollout that began at {r.happened[0].at} has no end on record (last: {r.last.action.replace('_', ' ')})."
               for r in unfinished]
     return found + [f"Deployment entry {index} is not obeyed: {why}." for index, why in state.ignored

@@ -16,38 +16,16 @@ from compliance_assets.errors import ComplianceError
 from compliance_assets.evidence.archive import Record
 from compliance_assets.governance.candidates import Candidate, Fate, fate
 from compliance_assets.governance.charts import Chart, bounded_bars, for_asset, group_bars, reliability
-from compliance_assets.governance.charts.findings import name_words, strip_svg
-from compliance_assets.governance.charts.reading import bound_words, is_narrow, measured, shown, sign_of
+from compliance_assets.governance.finding_rows import figures, rows
 from compliance_assets.governance.review import authorised, review_document, undoes_itself
 from compliance_assets.pipeline import River
-from compliance_assets.policy.gates import Finding, GateReport, Verdict
+from compliance_assets.policy.gates import Verdict
 from compliance_assets.policy.river import RIVER, StageRule, rule_named
 from compliance_assets.trust.canonical import Digest, digest_of, parse_canonical
 
 FILED: Mapping[str, str] = {"dataset": "dataset/quality_report.json", "features": "features/report.json",
                             "candidate_model": "model/training_record.json", "evaluation_report": "evaluation/report.json"}
 """Where each asset's record names the JSON that its charts are made from."""
-
-
-@dataclass(frozen=True)
-class Row:
-    """One finding as a line of a table: what, over whom, its numbers as words, a strip to see it by, the verdict in a word."""
-
-    gate: str
-    what: str
-    over: str
-    value: str
-    interval: str
-    n: str
-    bound: str
-    judged_on: str
-    verdict: str
-    word: str
-    sign: str
-    because: str
-    note: str
-    strip: str
-    entry: int
 
 
 @dataclass(frozen=True)
@@ -59,23 +37,6 @@ class StageLine:
     word: str
     sign: str
     said: str
-
-
-def rows(record: Record, gates: Sequence[str] = ()) -> tuple[Row, ...]:
-    """What a record's gates found, one line each; of these gates only, where some are named."""
-    return tuple(_row(report, finding, record.index) for report in record.body.reports if not gates or report.gate in gates
-                 for finding in report.findings)
-
-
-def _row(report: GateReport, finding: Finding, entry: int) -> Row:
-    sign, word = sign_of(finding)
-    what, over = name_words(finding, report.gate)
-    value = measured(finding.value)
-    lower, upper = measured(finding.lower), measured(finding.upper)
-    return Row(report.gate, what, over, shown(value) if value is not None else (finding.value or "not measured"),
-               f"{shown(lower)} to {shown(upper)}" if lower is not None and upper is not None else "", str(finding.n) if finding.n else "",
-               bound_words(finding), finding.judged_on if finding.judged_on in ("lower", "upper") else "", finding.verdict.value, word,
-               sign, finding.because, finding.note, strip_svg(finding), entry)
 
 
 def timeline(one: Candidate, said: Fate) -> tuple[StageLine, ...]:
@@ -122,9 +83,10 @@ def charts_of(river: River, record: Record) -> tuple[Chart, ...]:
 def release_page(river: River, one: Candidate) -> dict[str, Any]:
     """Everything that the page of one candidate shows."""
     said = fate(river, one)
-    page: dict[str, Any] = {"candidate": one, "fate": said, "timeline": timeline(one, said), "needed": _figures(one), "release": _release(river, one),
-                            "groups": None, "curve": None, "robustness": None, "drift": None, "findings": (), "integration": (),
-                            "compared_over": ()}
+    page: dict[str, Any] = {
+        "candidate": one, "fate": said, "timeline": timeline(one, said), "needed": figures(tuple(one.chain.values())),
+        "release": _release(river, one), "groups": None, "curve": None, "robustness": None, "drift": None, "findings": (),
+        "integration": ()}
     if "evaluation_report" in one.chain and one.chain["evaluation_report"].body.outcome != "error":
         record = one.chain["evaluation_report"]
         report = filed(river, record) or {}
@@ -140,50 +102,6 @@ def release_page(river: River, one: Candidate) -> dict[str, Any]:
     return page | _decision(river, one, said)
 
 
-def _figures(one: Candidate) -> list[dict[str, Any]]:
-    """The few numbers at the top; each names the entry that it is read from, and is None where nothing was measured."""
-    reports = [(record, report) for record in one.chain.values() for report in record.body.reports]
-    found: list[dict[str, Any]] = [{"name": "Gates", "value": f"{sum(bool(report) for _, report in reports)} / {len(reports)}",
-                                    "said": _gates_said(reports), "sign": "fail" if not reports or not all(r for _, r in reports) else "warn" if "narrow" in _gates_said(reports) else "pass",
-                                    "entry": one.index}]
-    for gate, name in (("fairness", "Fairness"), ("performance", "Performance"), ("calibration", "Calibration"), ("drift", "Change")):
-        found.append(_figure(reports, gate, name))
-    integration = [(record, report) for record, report in reports if record.body.stage == "integration_testing"]
-    findings = [finding for _, report in integration for finding in report.findings]
-    held = sum(map(bool, findings))
-    found.append({"name": "Integration", "value": f"{held} / {len(findings)}" if findings else None,
-                  "said": "all held" if findings and held == len(findings) else f"{len(findings) - held} did not hold" if findings else "not run",
-                  "sign": "none" if not findings else "pass" if held == len(findings) else "fail",
-                  "entry": integration[0][0].index if integration else None})
-    return found
-
-
-def _gates_said(reports: Sequence[tuple[Record, GateReport]]) -> str:
-    not_run = sum(report.verdict is Verdict.NOT_RUN for _, report in reports)
-    failed = sum(not report and report.verdict is not Verdict.NOT_RUN for _, report in reports)
-    narrow = sum(is_narrow(finding) for record, report in reports if record.body.stage == "model_evaluation" for finding in report.findings)
-    parts = [f"{failed} failed" if failed else "", f"{not_run} not run" if not_run else "", f"{narrow} narrow" if narrow else ""]
-    return ", ".join(part for part in parts if part) or "none close to its bound"
-
-
-def _figure(reports: Sequence[tuple[Record, GateReport]], gate: str, name: str) -> dict[str, Any]:
-    """The finding that says most about a gate: the worst verdict first, then the one nearest to its bound."""
-    there = [(record, finding) for record, report in reports if report.gate == gate for finding in report.findings]
-    numeric = [(record, finding) for record, finding in there if measured(finding.value) is not None and finding.bound]
-    if not numeric:
-        word = sign_of(there[0][1])[1] if there else "not run"
-        return {"name": name, "value": None, "said": word, "sign": "none", "entry": there[0][0].index if there else None}
-    record, finding = min(numeric, key=lambda pair: (bool(pair[1]), _distance(pair[1])))
-    what, over = name_words(finding, gate)
-    return {"name": what + (f", {over}" if over else ""), "value": shown(measured(finding.value)),
-            "said": f"{bound_words(finding)} · {sign_of(finding)[1]}", "sign": sign_of(finding)[0], "entry": record.index}
-
-
-def _distance(finding: Finding) -> float:
-    value, bound = measured(finding.value), measured(finding.bound)
-    return abs(value - bound) / (abs(bound) or 1.0) if value is not None and bound is not None else 1e9
-
-
 def _release(river: River, one: Candidate) -> dict[str, str] | None:
     if "staged_model" not in one.chain or one.chain["staged_model"].body.outcome == "error":
         return None
@@ -195,7 +113,8 @@ def _decision(river: River, one: Candidate, said: Fate) -> dict[str, Any]:
     """Who was heard and what is asked; the commands only while the candidate is the one that people can decide about."""
     declared = river.definition(one.system).system
     page: dict[str, Any] = {
-        "document": None, "document_digest": "", "judgement": [], "decisions": _decisions(river, one), "subjects": {}, "commands": [], "missing": [],
+        "document": None, "document_digest": "", "judgement": [], "decisions": _decisions(river, one), "subjects": {}, "commands": [],
+        "missing": [],
         "authorises": authorised(declared), "undoes_itself": undoes_itself(declared), "valid_for": declared.approval.valid_for,
         "requires": [(need.role, need.people) for need in declared.approval.requires], "separation": declared.approval.separation,
         "not_counted": [], "plan_is_of": river.definition(one.system).digest,
@@ -231,7 +150,8 @@ def _decisions(river: River, one: Candidate) -> list[dict[str, Any]]:
         counted = tuple(river.value("approval", Digest.parse(one.chain["approval"].body.output)).model_dump()["decisions"])
     staged = one.chain["staged_model"].body.output
     return [{"record": record, "counted": record.digest in counted, "body": record.body}
-            for record in river.archive.decisions_on(Digest.parse(one.model), "model") if record.statement.subject("staged-model") == staged]
+            for record in river.archive.decisions_on(Digest.parse(one.model), "model")
+            if record.statement.subject("staged-model") == staged]
 
 
 def commands(system: str, roles: Sequence[str]) -> list[dict[str, str]]:

@@ -22,7 +22,8 @@ def run_page(river: River, run: str) -> dict[str, Any]:
         body = record.body
         stage = record.statement.kind == "stage"
         seconds = (parse_rfc3339(body.finished) - parse_rfc3339(body.started)).total_seconds() if stage else None
-        failed = [finding.sentence() for report in body.reports if report.verdict.value != "NOT_RUN" for finding in report.failures] if stage else []
+        failed = [finding.sentence() for report in (body.reports if stage else ()) if report.verdict.value != "NOT_RUN"
+                  for finding in report.failures]
         said: Line = line(record)
         shown.append({"line": said, "seconds": seconds, "failures": failed, "output": body.output if hasattr(body, "output") else None,
                       "log": body.log if stage else None, "articles": rule_named(body.stage).articles if stage else ()})

@@ -13,8 +13,9 @@ from compliance_assets.evidence.provenance import trace
 from compliance_assets.governance import definition_history, health, ledger_view
 from compliance_assets.governance.artefact_view import shown_artefact
 from compliance_assets.governance.candidates import candidate_at, candidates, fate, latest
+from compliance_assets.governance.finding_rows import rows
 from compliance_assets.governance.overview import newest_moment, overview
-from compliance_assets.governance.release_page import charts_of, release_page, rows
+from compliance_assets.governance.release_page import charts_of, release_page
 from compliance_assets.governance.runs import run_page
 from compliance_assets.governance.verification import verify
 from compliance_assets.pipeline import River
@@ -108,7 +109,8 @@ def _verify(river: River, asked: Asked, common: Mapping[str, Any]) -> Response:
 def _statement(river: River, asked: Asked, common: Mapping[str, Any]) -> Response:
     found = river.archive.find(Digest.parse(asked["digest"]), "statement")
     if not found:
-        raise Misused("No statement in the ledger has this digest.", rule="statement", value=asked["digest"], remedy="Look it up by its index.")
+        raise Misused("No statement in the ledger has this digest.", rule="statement", value=asked["digest"],
+                      remedy="Look it up by its index.")
     return RedirectResponse(f"/ledger/{found[-1].index}", status_code=303, headers=PRIVATE)
 
 
@@ -126,7 +128,8 @@ def _moment(text: str) -> datetime | None:
     try:
         return datetime.fromisoformat(text).replace(tzinfo=UTC)
     except ValueError as error:
-        raise Misused(f"{text[:40]!r} is no date.", rule="as of", value=text[:40], remedy="Write it like 2026-11-25 or 2026-11-25T08:30.") from error
+        raise Misused(f"{text[:40]!r} is no date.", rule="as of", value=text[:40],
+                      remedy="Write it like 2026-11-25 or 2026-11-25T08:30.") from error
 
 
 def _artefact(river: River, asked: Asked, common: Mapping[str, Any]) -> Response:
@@ -134,7 +137,8 @@ def _artefact(river: River, asked: Asked, common: Mapping[str, Any]) -> Response
 
 
 def _definitions(river: River, asked: Asked, common: Mapping[str, Any]) -> Response:
-    return _show("definitions.html", river, common, section="definitions", systems=[definition_history.brief(river, name) for name in river.systems],
+    systems = [definition_history.brief(river, name) for name in river.systems]
+    return _show("definitions.html", river, common, section="definitions", systems=systems,
                  people=definition_history.trust_policies(river))
 
 

@@ -56,8 +56,8 @@ def style() -> bytes:
 def _environment() -> Environment:
     environment = Environment(loader=PackageLoader("compliance_assets.web"), autoescape=True, undefined=StrictUndefined,
                               trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"moment": moment, "day": day, "drawn": drawn, "table": table, "address": address, "pretty": pretty, "words": words,
-                            "moments": moments, "upfirst": upfirst}
+    environment.filters |= {"moment": moment, "day": day, "drawn": drawn, "table": table, "address": address, "pretty": pretty,
+                            "words": words, "moments": moments, "upfirst": upfirst}
     environment.tests["narrowly"] = lambda said: said.endswith("passes, but narrowly.")
     environment.tests["inapplicable"] = lambda said: " is not applicable: " in said
     environment.tests["addressable"] = lambda run: RUN.fullmatch(run) is not None
