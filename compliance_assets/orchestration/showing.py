@@ -30,12 +30,25 @@ def _float(text: object) -> float | None:
         return None
 
 
+PAGES_URL = "COMPLIANCE_PAGES_URL"
+"""Set by `compliance up`: where the governance pages answer."""
+
+
 def _evidence(outcome: Advance) -> Metadata:
-    return {
+    return _pages(outcome) | {
         "evaluated_digest": dg.MetadataValue.text(str(outcome.digest)),
         "evidence": dg.MetadataValue.text(f"ledger entry {outcome.record_index}, statement {outcome.record_digest}"),
         "ledger_index": dg.MetadataValue.int(outcome.record_index),
     }
+
+
+def _pages(outcome: Advance) -> Metadata:
+    """Links to the pages that show this very record, where there are such pages."""
+    if PAGES_URL not in os.environ:
+        return {}
+    at = os.environ[PAGES_URL]
+    return {"review": dg.MetadataValue.url(f"{at}/systems/{outcome.value.system}/candidates/{outcome.record_index}"),
+            "record": dg.MetadataValue.url(f"{at}/ledger/{outcome.record_index}")}
 
 
 def _findings(report: GateReport) -> dg.MetadataValue:
@@ -110,19 +123,6 @@ def _charts(river: River, system: str, outcome: Advance) -> Metadata:
     return found
 
 
-PAGES_URL = "COMPLIANCE_PAGES_URL"
-"""Set by `compliance up`: where the governance pages answer."""
-
-
-def _pages(system: str, outcome: Advance) -> Metadata:
-    """Links to the pages that show this very record, where there are such pages."""
-    if PAGES_URL not in os.environ:
-        return {}
-    at = os.environ[PAGES_URL]
-    return {"review": dg.MetadataValue.url(f"{at}/systems/{system}/candidates/{outcome.record_index}"),
-            "record": dg.MetadataValue.url(f"{at}/ledger/{outcome.record_index}")}
-
-
 def output(river: River, system: str, outcome: Advance) -> dg.Output[str]:
     """What passed, as Dagster may show it: the digest is the data version, the bytes stay in the artefact store."""
     files = [dg.TableRecord({"artefact": role, "sha256": str(digest)}) for role, digest in outcome.value.files().items()]
@@ -138,7 +138,7 @@ def output(river: River, system: str, outcome: Advance) -> dg.Output[str]:
     if files:
         metadata["artefacts"] = dg.MetadataValue.table(files)
     metadata |= {f"registry/{name}": dg.MetadataValue.text(value) for name, value in outcome.published.items()}
-    metadata |= _charts(river, system, outcome) | _pages(system, outcome)
+    metadata |= _charts(river, system, outcome)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", dg.BetaWarning)  # `data_version` is beta in Dagster 1.13; a test reads it back
         return dg.Output(str(outcome.digest), metadata=metadata, data_version=dg.DataVersion(str(outcome.digest)))
