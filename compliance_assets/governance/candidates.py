@@ -137,10 +137,7 @@ def fate(river: River, one: Candidate, state: DesiredState | None = None) -> Fat
     if body.stage == "integration_testing":
         return _before_people(river, one)
     if body.stage == "pre_deployment_approval":
-        expires = str(river.value("approval", Digest.parse(body.output)).model_dump()["expires"])
-        if parse_rfc3339(expires) <= river.now():
-            return Fate("expired", f"Approved, but the approval expired at {expires} before anything was deployed.", index)
-        return Fate("approved", f"Approved by {approvers(river, body.output)}; not deployed yet. Valid until {expires}.", index)
+        return _before_deployment(river, one)
     return Fate("stopped", f"Passed {rule.title.lower()}; the next stage was not run.", index)
 
 
@@ -191,6 +188,20 @@ def _before_people(river: River, one: Candidate) -> Fate:
     if found:
         return Fate("approved", "Enough people approved; the approval stage has not admitted it yet.", found.counted[-1].index)
     return Fate("waiting", f"Waits for people: {found.waiting_for()}.", one.index)
+
+
+def _before_deployment(river: River, one: Candidate) -> Fate:
+    """An approval on record counts for nothing once it has lapsed or somebody took it back: what people say now decides."""
+    now = _before_people(river, one)
+    approval = one.tip.body.output
+    expires = str(river.value("approval", Digest.parse(approval)).model_dump()["expires"])
+    if now.state == "approved":
+        return Fate("approved", f"Approved by {approvers(river, approval)}; not deployed yet. Valid until {expires}.", one.index)
+    if now.state != "waiting":
+        return now
+    why = f"the approval expired at {expires} before anything was deployed" if parse_rfc3339(expires) <= river.now() else \
+        "somebody took it back or put it off, or who may approve has changed"
+    return Fate("expired", f"Approved once, but {why}. {now.sentence}", one.index)
 
 
 def refused_since(river: River, systems: Iterable[str], since: Any) -> tuple[tuple[Candidate, Fate], ...]:

@@ -76,6 +76,11 @@ def _stale(river: River, system: str, state: DesiredState, newest: Fate | None) 
     slot = state.production
     if slot is not None and slot.system == system and force is not None and slot.definition != force:
         found.append(f"What answers was judged under definition {slot.definition[:12]}, which is not the approved one any more.")
+    if slot is not None and slot.system == system:
+        taken = [record for digest in river.value("approval", Digest.parse(slot.approval)).model_dump()["decisions"]
+                 for record in river.archive.find(Digest.parse(digest), "revoked")]
+        found += [f"{record.body.person} took back the approval of what answers (entry {record.index}): {record.body.rationale}"
+                  for record in taken]
     older = [rule.title for rule in RIVER if (made := river.archive.made_by(system, rule.name))
              and made[-1].body.outcome == "passed" and made[-1].body.definition != definition.digest]
     if older:

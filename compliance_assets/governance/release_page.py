@@ -48,6 +48,8 @@ def timeline(one: Candidate, said: Fate) -> tuple[StageLine, ...]:
             continue
         if line.rule.name == "pre_deployment_approval" and said.state == "waiting":
             lines[place] = replace(line, word="waiting for people", sign="open", said="waiting is no verdict: nothing is recorded")
+        elif line.rule.name == "deployment" and said.state == "expired":
+            lines[place] = replace(line, word="blocked, not run", said="the approval no longer stands")
         elif stopped:
             lines[place] = replace(line, word="blocked, not run", said=f"{rule_named(one.tip.body.stage).title.lower()} did not pass")
     return tuple(lines)
@@ -120,7 +122,7 @@ def _decision(river: River, one: Candidate, said: Fate) -> dict[str, Any]:
         "not_counted": [], "plan_is_of": river.definition(one.system).digest,
         "launchers": sorted({record.body.launcher for record in one.chain.values()}),
         "authors": sorted({author for record in one.chain.values() for author in record.body.code.authors})}
-    if said.state == "waiting":
+    if said.state in ("waiting", "expired"):
         document = review_document(river, one.system)
         page |= {"document": document, "document_digest": str(digest_of(document)), "judgement": document["judgement"],
                  "subjects": document["subjects"], "missing": document["missing"], "not_counted": document["not_counted"],
