@@ -42,7 +42,9 @@ def validate(frame: pl.DataFrame, suite: bytes) -> dict[str, Any]:
 
     gx.get_context(mode="ephemeral", project_config=_quiet())
     try:
-        expectations = ExpectationSuite(**body)
+        # Each expectation carries its place as its id, so that its result is known again in whatever order it comes.
+        expectations = ExpectationSuite(name=body["name"], expectations=[
+            {**item, "id": str(place)} for place, item in enumerate(body["expectations"])])
     except (GreatExpectationsError, ValueError, TypeError, KeyError) as error:
         raise StageError(f"Great Expectations cannot read the contract: {str(error).splitlines()[0]}", rule="contract suite",
                          value=str(body["name"]), remedy="Write it with Great Expectations 1.x (suite.to_json_dict()).") from error
@@ -60,9 +62,7 @@ def validate(frame: pl.DataFrame, suite: bytes) -> dict[str, Any]:
         warnings.simplefilter("ignore")
         outcome = run(frame, expectations.expectation_configurations, RESULT_FORMAT)
     plain = [plain_result(result) for result in outcome]
-    results = [_result(item) for item in plain]
-    order = {_identity(item): place for place, item in enumerate(body["expectations"])}
-    results.sort(key=lambda item: order[_identity(item)])
+    results = [_result(item) for item in sorted(plain, key=lambda item: int(item["expectation_config"]["id"]))]
     return {"engine": "polars", "version": str(gx.__version__), "suite": str(body["name"]),
             "success": all(item["success"] for item in results), "results": results}
 
@@ -94,21 +94,6 @@ def _quiet() -> Any:
     return DataContextConfig(
         store_backend_defaults=InMemoryStoreBackendDefaults(init_temp_docs_sites=False), analytics_enabled=False,
         progress_bars=ProgressBarsConfig(globally=False, metric_calculations=False))
-
-
-def _identity(item: dict[str, Any]) -> str:
-    """Type and arguments of an expectation, without the batch that Great Expectations adds; numbers compared as numbers."""
-    kwargs = {key: _comparable(value) for key, value in item["kwargs"].items() if key != "batch_id" and value is not None}
-    return json.dumps([item["type"], kwargs], sort_keys=True)
-
-
-def _comparable(value: Any) -> Any:
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        return value
-    try:
-        return float(value)
-    except ValueError:
-        return value
 
 
 def _result(item: dict[str, Any]) -> dict[str, Any]:

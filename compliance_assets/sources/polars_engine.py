@@ -10,6 +10,7 @@ excludes them: what must not be in evidence is not read.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -107,7 +108,7 @@ class PolarsExecutionEngine(PandasExecutionEngine):  # type: ignore[misc]  # the
     def _needs_no_data(self, metric: Any) -> bool:
         """Answers what the schema knows, and leaves out what the result will not show."""
         name, domain, values = metric.metric_name, metric.metric_domain_kwargs, metric.metric_value_kwargs
-        if "row_condition" in domain and domain["row_condition"]:
+        if domain.get("row_condition"):
             return False
         if name == "table.columns":
             self._known[metric.id] = list(self._frame.columns)
@@ -131,7 +132,9 @@ class PolarsExecutionEngine(PandasExecutionEngine):  # type: ignore[misc]  # the
     def _by_columns(self, metrics: Sequence[Any]) -> Iterator[tuple[tuple[str, ...], list[Any]]]:
         groups: dict[tuple[str, ...], list[Any]] = {}
         for metric in metrics:
-            groups.setdefault(self._columns_of(metric.metric_domain_kwargs), []).append(metric)
+            domain = metric.metric_domain_kwargs
+            of_table = metric.metric_name.startswith("table.") and metric.metric_name != "table.row_count"
+            groups.setdefault(tuple(self._frame.columns) if of_table else self._columns_of(domain), []).append(metric)
         yield from groups.items()
 
     def _columns_of(self, domain: Mapping[str, Any]) -> tuple[str, ...]:
@@ -147,28 +150,37 @@ class PolarsExecutionEngine(PandasExecutionEngine):  # type: ignore[misc]  # the
         return tuple(self._frame.columns) if hidden or not columns else columns
 
     def _ask_pandas(self, columns: tuple[str, ...], metrics: Sequence[Any]) -> None:
-        """Great Expectations' pandas engine on these columns. All at once; where one fails, each by itself."""
-        table = pandas_table(self._frame.select(columns))
-        values, failures = _calculated(table, metrics)
-        if failures:
-            for metric in metrics:
-                alone, failures = _calculated(table, [metric])
-                if failures:
-                    self._failed[metric.id] = failures[0]
-                else:
-                    self._known[metric.id] = alone[metric.id]
-            return
-        for metric in metrics:
-            self._known[metric.id] = values[metric.id]
+        """Great Expectations' pandas engine on these columns. All at once; where one fails, each by itself.
+
+        Decimals each by themselves and afresh: that engine turns them into floats in place when it averages, so that what it
+        says of their lengths and sums depends on which metric came first.
+        """
+        part = self._frame.select(columns)
+        changes = any(dtype.is_decimal() for dtype in part.schema.values())
+        table = pandas_table(part)
+        together, failures = ([], []) if changes else _calculated(table, metrics)
+        for place, metric in enumerate(metrics):
+            if changes or failures:
+                alone, reasons = _calculated(pandas_table(part) if changes else table, [metric])
+            else:
+                alone, reasons = [together[place]], []
+            if reasons:
+                self._failed[metric.id] = reasons[0]
+            else:
+                self._known[metric.id] = alone[0]
 
 
-def _calculated(table: pd.DataFrame, metrics: Sequence[Any]) -> tuple[Mapping[Any, Any], list[str]]:
-    """Values by metric id, and the messages of what could not be computed."""
+def _calculated(table: pd.DataFrame, metrics: Sequence[Any]) -> tuple[list[Any], list[str]]:
+    """The value of each metric, in order, and the messages of what could not be computed (then the values count for nothing)."""
     engine = PandasExecutionEngine(batch_data_dict={_BATCH: table.copy(deep=False)})
-    fresh = [MetricConfiguration(metric.metric_name, dict(metric.metric_domain_kwargs), dict(metric.metric_value_kwargs))
+    fresh = [MetricConfiguration(metric.metric_name, copy.deepcopy(metric.metric_domain_kwargs), copy.deepcopy(metric.metric_value_kwargs))
              for metric in metrics]
     values, aborted = MetricsCalculator(engine, show_progress_bars=False).compute_metrics(fresh)
-    return values, sorted(part["exception_info"].exception_message for part in aborted.values())
+    failures = sorted(part["exception_info"].exception_message for part in aborted.values())
+    absent = [metric.metric_name for metric in fresh if metric.id not in values]
+    if absent and not failures:
+        failures = [f"{absent[0]} could not be computed"]
+    return [values[metric.id] if metric.id in values else None for metric in fresh], failures
 
 
 def _excludes_values(result_format: Any) -> bool:

@@ -43,7 +43,7 @@ class Compiled:
 
 def compiled(metric: str, domain: Mapping[str, Any], values: Mapping[str, Any], schema: Mapping[str, DataType]) -> Compiled | None:
     """The metric of that name over `domain` ({column, …}) with `values` ({min_value, …}); None if it is not for Polars."""
-    if "row_condition" in domain and domain["row_condition"]:
+    if domain.get("row_condition"):
         return None
     if metric == "table.row_count":
         return Compiled((pl.len(),), _first)
