@@ -1,14 +1,16 @@
 """Does the data keep its contract? A Great Expectations suite, run on the prepared table, as a result that can be signed.
 
-Great Expectations is the judge of single expectations (counting on Polars: `polars_engine`); this module keeps what it says, less
-what has no place in evidence: raw values (they are personal data), run ids, clock times, tracebacks. Numbers are decimal
-strings. The same table and suite give the same result, byte for byte. Nothing is sent anywhere and no progress bar is drawn.
+Great Expectations is the judge of single expectations (counting on Polars: `polars_engine`); this module keeps what it says,
+less what has no place in evidence: raw values (they are personal data; so is a minimum, or an error that quotes a value), run
+ids, clock times, tracebacks. Numbers are decimal strings. The same table and suite give the same result, byte for byte.
+Nothing is sent anywhere and no progress bar is drawn.
 """
 
 from __future__ import annotations
 
 import json
 import math
+import re
 import warnings
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +21,12 @@ if TYPE_CHECKING:
     import polars as pl
 
 RESULT_FORMAT = {"result_format": "BASIC", "exclude_unexpected_values": True}
+UNWRITABLE = "the observed value cannot be written as JSON"
+_SHOWS_ONE_ROW = ("expect_column_min_to_be_between", "expect_column_max_to_be_between", "expect_column_median_to_be_between")
+"""Their observation is what one row holds: a raw value."""
+_SPEAKS_OF_FORM = re.compile(
+    rf"{UNWRITABLE}$|Error: The column \"|min_value (and|cannot)|Column values, min_value|Unrecognized numpy/python type|"
+    r"No recognized numpy/python type|Metric MetricConfigurationID|list index out of range$")
 _COUNTS = ("element_count", "missing_count", "unexpected_count")
 _SHOWN = ("type", "kwargs", "meta", "severity")
 
@@ -78,8 +86,15 @@ def _suite_body(suite: bytes) -> dict[str, Any]:
 
 
 def plain_result(result: Any) -> dict[str, Any]:
-    """One validation result as plain JSON values: `to_json_dict` leaves numpy truth values and numbers inside."""
-    plain: dict[str, Any] = json.loads(json.dumps(result.to_json_dict(), default=lambda value: value.item()))
+    """One validation result as plain JSON values: `to_json_dict` leaves numpy truth values and numbers inside, and refuses to
+    write some observations (durations); such an expectation was not answered."""
+    try:
+        written = result.to_json_dict()
+    except TypeError:
+        result.success, result.result = False, {}
+        result.exception_info = {"raised_exception": True, "exception_message": UNWRITABLE, "exception_traceback": ""}
+        written = result.to_json_dict()
+    plain: dict[str, Any] = json.loads(json.dumps(written, default=lambda value: value.item()))
     return plain
 
 
@@ -105,18 +120,26 @@ def _result(item: dict[str, Any]) -> dict[str, Any]:
         "success": item["success"],
     }
     shown |= {name: result[name] for name in _COUNTS if name in result}
-    if isinstance(result.get("observed_value"), int | float | str):  # lists may hold raw values: not kept
+    if isinstance(result.get("observed_value"), int | float | str) and config["type"] not in _SHOWS_ONE_ROW:
         shown["observed"] = _signable(result["observed_value"])
     error = _error(item["exception_info"])
     return shown | ({"error": error} if error else {})
 
 
 def _error(info: dict[str, Any]) -> str:
-    """The message of the first exception, without its traceback; empty if there was none."""
+    """The message of the first exception, without its traceback; empty if there was none.
+
+    Messages of pandas and numpy quote what they stumbled over, which may be somebody's name: only messages that are known to
+    speak of the table's form are kept.
+    """
     if "raised_exception" in info:
         info = {"": info}
-    messages = sorted(str(part["exception_message"]).splitlines()[0] for part in info.values() if part["raised_exception"])
-    return messages[0][:300] if messages else ""
+    messages = sorted(str(part["exception_message"]).splitlines()[0] if part["exception_message"] else ""
+                      for part in info.values() if part["raised_exception"])
+    if not messages:
+        return ""
+    told = [message for message in messages if _SPEAKS_OF_FORM.match(message)]
+    return told[0][:300] if told else "Great Expectations could not compute this on values of that type"
 
 
 def _signable(value: Any) -> Any:

@@ -47,6 +47,8 @@ def test_no_value_of_anybody_is_in_the_result() -> None:
         ("expect_column_values_to_match_regex", {"column": "name", "regex": "^x$"}), ("expect_column_values_to_be_between", {"column": "age", "max_value": 9}),
         ("expect_column_distinct_values_to_be_in_set", {"column": "name", "value_set": ["x"]}),
         ("expect_column_most_common_value_to_be_in_set", {"column": "name", "value_set": ["x"]}),
+        ("expect_column_mean_to_be_between", {"column": "name", "max_value": 1}),  # its failure quotes the values
+        ("expect_column_max_to_be_between", {"column": "age", "max_value": 9}), ("expect_column_median_to_be_between", {"column": "age", "max_value": 9}),
         ("expect_compound_columns_to_be_unique", {"column_list": ["name", "age"]})))
     text = json.dumps(said)
     assert "Secret" not in text
@@ -122,6 +124,15 @@ def test_the_same_table_gives_the_same_bytes() -> None:
 def test_a_huge_pattern_is_left_to_python_and_not_refused() -> None:
     pattern = ("expect_column_values_to_match_regex", {"column": "id", "regex": r"^(?:(?:[a-z]{400}){400}){400}|p\d$"})
     assert validate(frame(), suite(pattern))["results"] == on_pandas(frame(), suite(pattern))["results"]
+
+
+def test_an_observation_that_cannot_be_written_fails_alone() -> None:
+    table = pl.DataFrame({"day": pl.Series(["2020-01-01", "2020-01-05"]).cast(pl.Datetime("ns"))})
+    first, second = validate(table, suite(("expect_column_stdev_to_be_between", {"column": "day", "max_value": 9}),
+                                          ("expect_column_values_to_not_be_null", {"column": "day"})))["results"]
+    assert "cannot be written" in first["error"]
+    assert not first["success"]
+    assert second["success"]
 
 
 def test_a_contract_that_is_none_is_refused() -> None:
