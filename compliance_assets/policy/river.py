@@ -90,7 +90,7 @@ RIVER: tuple[StageRule, ...] = (
     StageRule(
         4, "model_evaluation", "evaluation_report", ("candidate_model", "features"), "compute",
         (
-            Gate("performance", 1, "Is it right often enough?", ("Art. 15(1)", "Art. 15(3)")),
+            Gate("performance", 2, "Is it right often enough, and more often than one answer for everybody?", ("Art. 15(1)", "Art. 15(3)")),
             Gate("fairness", 1, "Is it so for everyone?", ("Art. 10(2)(f)", "Art. 10(2)(g)", "Art. 15(1)")),
             Gate("robustness", 1, "Does it stay right under disturbance?", ("Art. 15(4)",)),
             Gate("calibration", 1, "Does it know how sure it is?", ("Art. 13(3)(b)(ii)", "Art. 15(1)")),
