@@ -87,9 +87,7 @@ def measure_cells(name: str, cells: Cells, *, draws: int = DRAWS, seed: int = 7)
                            direction=metric_info(name).direction)
     exact = {rate: np.array(values, dtype=np.float64) for rate, values in rates.items()}
     value = float(comparison.of(exact))
-    interval, method = bootstrap_multinomial(
-        cells.counts, lambda drawn: comparison.of({r: _rate_of(r, drawn) for r in comparison.rates}),
-        draws=draws, seed=seed)
+    interval, method = bootstrap_multinomial(cells.counts, extreme_rates(name), draws=draws, seed=seed)
     lower, upper = (None, None) if interval is None else interval
     low, high = int(np.argmin(exact[shown])), int(np.argmax(exact[shown]))
     detail = [("known_share", _known_share(cells))]
@@ -101,6 +99,12 @@ def measure_cells(name: str, cells: Cells, *, draws: int = DRAWS, seed: int = 7)
         f"{shown.replace('_', ' ')}: lowest {cells.groups[low]}, highest {cells.groups[high]} (the reference)",
         direction=metric_info(name).direction,
     )
+
+
+def extreme_rates(name: str) -> Callable[[Floats], Floats]:
+    """The comparison as a function of counts: shape (draws, groups, 2 labels, 2 decisions) to (draws,), NaN where undefined."""
+    comparison = _COMPARISONS[metric_info(name, "fairness").name]
+    return lambda counts: comparison.of({rate: _rate_of(rate, counts) for rate in comparison.rates})
 
 
 def group_rates(rate: str, cells: Cells) -> tuple[float | None, ...]:
