@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ import numpy as np
 from compliance_assets.metrics import arrays
 from compliance_assets.metrics.arrays import Counts, Floats
 from compliance_assets.metrics.catalogue import metric_info
-from compliance_assets.metrics.groups import UNKNOWN, Cells, membership
+from compliance_assets.metrics.groups import UNKNOWN, Cells, group_column, membership
 from compliance_assets.metrics.intervals import (
     DRAWS,
     Interval,
@@ -61,11 +62,13 @@ def measure_fairness(names: Sequence[str], y: Any, decision: Any, attributes: Ma
     for name in names:
         metric_info(name, "fairness")
     measured = []
+    used = {name for attribute in over for name in attribute.split("*")}
+    columns = {name: group_column(name, attributes) if name in used else column for name, column in attributes.items()}
     for attribute in over:
-        cells = Cells.count(attribute, y, decision, attributes, expected_groups)
+        cells = Cells.count(attribute, y, decision, columns, expected_groups)
         for name in names:
             if name == "roc_auc_difference":
-                measured.append(_auc_difference(cells, y, score, attributes))
+                measured.append(_auc_difference(cells, y, score, columns))
             else:
                 measured.append(measure_cells(name, cells, draws=draws, seed=seed))
     return tuple(measured)
@@ -114,7 +117,7 @@ def group_rates(rate: str, cells: Cells) -> tuple[float | None, ...]:
     zero, so such groups are None here, by the counts. Where both are defined they must agree to 1e-12.
     """
     counted = _rate_of(rate, cells.counts.astype(np.float64))
-    by_fairlearn = _fairlearn_rates(rate, cells)
+    by_fairlearn = dict(_fairlearn_rates(cells.groups, cells.counts.astype(np.int64).tobytes())[rate])
     rates: list[float | None] = []
     for group, own in zip(cells.groups, counted, strict=True):
         if not math.isfinite(own):
@@ -129,7 +132,9 @@ def group_rates(rate: str, cells: Cells) -> tuple[float | None, ...]:
     return tuple(rates)
 
 
-def _fairlearn_rates(rate: str, cells: Cells) -> dict[str, float]:
+@lru_cache(maxsize=64)
+def _fairlearn_rates(groups: tuple[str, ...], cells: bytes) -> Mapping[str, tuple[tuple[str, float], ...]]:
+    """Every rate by group as fairlearn gives it, in one MetricFrame; a pure function of the counts, which several bounds ask."""
     from fairlearn.metrics import MetricFrame, false_positive_rate, selection_rate, true_positive_rate
     from sklearn.metrics import accuracy_score, precision_score
 
@@ -140,12 +145,14 @@ def _fairlearn_rates(rate: str, cells: Cells) -> dict[str, float]:
         "selection_rate": selection_rate, "true_positive_rate": true_positive_rate,
         "false_positive_rate": false_positive_rate, "positive_predictive_value": precision, "accuracy": accuracy_score,
     }
-    group, label, decision = np.nonzero(cells.counts)
+    counts = np.frombuffer(cells, dtype=np.int64).reshape(len(groups), 2, 2)
+    group, label, decision = np.nonzero(counts)
     if len(group) == 0:
-        return {}
-    frame = MetricFrame(metrics=functions[rate], y_true=label, y_pred=decision, sensitive_features=group,
-                        sample_params={"sample_weight": cells.counts[group, label, decision].astype(np.float64)})
-    return {cells.groups[int(index)]: float(value) for index, value in frame.by_group.items()}
+        return dict.fromkeys(functions, ())
+    weights = {"sample_weight": counts[group, label, decision].astype(np.float64)}
+    frame = MetricFrame(metrics=functions, y_true=label, y_pred=decision, sensitive_features=group,
+                        sample_params=dict.fromkeys(functions, weights))
+    return {rate: tuple((groups[int(index)], float(value)) for index, value in frame.by_group[rate].items()) for rate in functions}
 
 
 def _rate_of(rate: str, counts: Floats) -> Floats:

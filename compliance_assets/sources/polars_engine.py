@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _BATCH = "prepared"
+_AVERAGES = {"column.mean": "mean", "column.standard_deviation": "std", "column.sum": "sum"}
 _COLUMN_KEYS = ("column", "column_A", "column_B")
 _NOT_COLLECTED = (".unexpected_values", ".unexpected_rows", ".unexpected_index_list", ".unexpected_value_counts")
 
@@ -76,7 +77,7 @@ class PolarsExecutionEngine(PandasExecutionEngine):  # type: ignore[misc]  # the
         plans: dict[Any, Compiled] = {}
         rest: list[Any] = []
         for metric in wanted:
-            if self._needs_no_data(metric):
+            if self._needs_no_data(metric) or self._averaged(metric):
                 continue
             plan = compiled(metric.metric_name, metric.metric_domain_kwargs, metric.metric_value_kwargs, self._frame.schema)
             if plan is None:
@@ -120,6 +121,18 @@ class PolarsExecutionEngine(PandasExecutionEngine):  # type: ignore[misc]  # the
             self._known[metric.id] = []
         else:
             return False
+        return True
+
+    def _averaged(self, metric: Any) -> bool:
+        """A mean, deviation or sum of a plain number column, by the pandas method that Great Expectations would call; without
+        its search for decimals among a million floats, which takes a hundred times as long as the sum."""
+        domain = metric.metric_domain_kwargs
+        if metric.metric_name not in _AVERAGES or domain.get("row_condition") or domain.get("column") not in self._frame.columns:
+            return False
+        column = self._frame.select(domain["column"])
+        if not (column.dtypes[0].is_float() or column.dtypes[0].is_integer()):
+            return False
+        self._known[metric.id] = getattr(pandas_table(column)[domain["column"]], _AVERAGES[metric.metric_name])()
         return True
 
     def _pandas_types(self) -> Mapping[str, Any]:

@@ -190,16 +190,18 @@ def _searched(name: str, dtype: DataType, pattern: Any, *, wanted: bool) -> Comp
 def _length(name: str, dtype: DataType, values: Mapping[str, Any]) -> Compiled | None:
     low, high = values["min_value"], values["max_value"]
     bounds = [bound for bound in (low, high) if bound is not None]
-    if dtype not in _TEXT or not bounds or not all(type(bound) is int and abs(bound) < _EXACT for bound in bounds):
+    if dtype not in _TEXT or not bounds or not all(type(bound) in (int, float) and abs(bound) < _EXACT for bound in bounds):
         return None
-    return _unexpected(name, dtype, _within(pl.col(name).str.len_chars().cast(pl.Int64), low, high, values))
+    if low is not None and high is not None and low > high:
+        return None
+    return _unexpected(name, dtype, _within(pl.col(name).str.len_chars().cast(pl.Float64), low, high, values))
 
 
 def _length_equals(name: str, dtype: DataType, values: Mapping[str, Any]) -> Compiled | None:
     value = values["value"]
-    if dtype not in _TEXT or type(value) is not int or not 0 <= value < _EXACT:
+    if dtype not in _TEXT or type(value) not in (int, float) or not 0 <= value < _EXACT:
         return None
-    return _unexpected(name, dtype, pl.col(name).str.len_chars().cast(pl.Int64) == _literal(value))
+    return _unexpected(name, dtype, pl.col(name).str.len_chars().cast(pl.Float64) == _literal(float(value)))
 
 
 def _of_type(name: str, dtype: DataType, values: Mapping[str, Any]) -> Compiled | None:
