@@ -110,7 +110,7 @@ METHODS: tuple[tuple[str, Callable[[np.random.Generator, int, float], tuple[Inte
     ("Katz, log ratio: 0.8 p against p", ratio_by_logarithm, 5 * REPEATS),
     ("bootstrap: lowest / highest rate of two groups", ratio_by_bootstrap, REPEATS),
     ("bootstrap: highest - lowest rate of two groups", gap_by_bootstrap, REPEATS),
-    ("DeLong: area under the curve of 0.8", area_by_delong, REPEATS // 2),
+    ("DeLong, widened by Newcombe: area of 0.8", area_by_delong, REPEATS // 2),
     ("normal: Brier score of a calibrated score", mean_by_normal, REPEATS // 2),
 )
 
@@ -237,6 +237,10 @@ At the bound (true gap 0.10) the gate passes in at most {percent(max(at_gap))} %
   samples; that is why bounds are judged on the unfavourable end.
 - The price: with few rows a fair model does not pass either (it is INCONCLUSIVE). `minimum_group` says from where on a verdict is
   attempted at all; no minimum was applied here, so that its worth can be seen.
+- Areas under the curve: DeLong's interval alone missed the truth in 18 of 100 samples with ten rows of the smaller class, nearly
+  always from above; that is why Newcombe's limits widen it (`Auc.interval`).
+- The mean of squared errors (Brier score) has a normal interval, which is too short where the rarer class has fewer than about
+  twenty rows: do not declare a bound on it for a holdout as small as that.
 - Percentile intervals of a ratio or gap of few events are not exact, and the highest and lowest of several groups are looked for
   in every draw: both make the lower end low, so the gate errs towards refusing.
 """
