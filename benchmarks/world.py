@@ -95,4 +95,4 @@ def people(rows: int) -> dict[str, Any]:
     age = draw.choice(["18-29", "30-44", "45-59", "60-74", "75+"], rows, p=[0.2, 0.3, 0.28, 0.17, 0.05])
     label = (draw.random(rows) < 0.7).astype(np.int64)
     decision = (draw.random(rows) < 0.25 + 0.5 * label - 0.03 * (sex == "female")).astype(np.int64)
-    return {"y": label, "decision": decision, "attributes": {"sex": sex, "age_band": age}}
+    return {"y": label, "decision": decision, "attributes": {"sex": pl.Series(sex), "age_band": pl.Series(age)}}
