@@ -41,7 +41,7 @@ def test_ten_thousand_random_comparisons_never_differ_from_pandas() -> None:
     assert not differences, "\n".join(differences[:3])
 
 
-def test_no_value_of_anybody_is_in_the_result() -> None:
+def test_no_value_of_anybody_is_in_the_result_or_in_a_log(caplog: pytest.LogCaptureFixture) -> None:
     table = pl.DataFrame({"name": ["Ada Secret", "Bob Secret", "Bob Secret"], "age": [1234567, 2, 3]})
     said = validate(table, suite(
         ("expect_column_values_to_be_unique", {"column": "name"}), ("expect_column_values_to_be_in_set", {"column": "name", "value_set": ["x"]}),
@@ -54,6 +54,7 @@ def test_no_value_of_anybody_is_in_the_result() -> None:
     text = json.dumps(said)
     assert "Secret" not in text
     assert "1234567" not in text
+    assert "Secret" not in caplog.text
 
 
 def test_unexpected_values_are_not_even_collected(monkeypatch: pytest.MonkeyPatch) -> None:
