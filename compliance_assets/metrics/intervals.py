@@ -102,8 +102,9 @@ class Auc:
         """DeLong's normal interval, and Newcombe's where that reaches further; None where a class has one row.
 
         DeLong's variance is estimated from the smaller class. With ten rows of it, 10 to 15 in 100 of its lower ends lay above
-        the truth in simulation, where 2.5 should; Newcombe's score limits take the variance from the area itself and hold. Perfect separation has variance 0 at any size, so Wilson's interval for the smaller class stands in: three
-        rows sorted rightly by luck must not look like certainty.
+        the truth in simulation, where 2.5 should; Newcombe's score limits take the variance from the area itself and hold.
+        Perfect separation has variance 0 at any size, so Wilson's interval for the smaller class stands in: three rows sorted
+        rightly by luck must not look like certainty.
         """
         if min(self.positives, self.negatives) < 2:
             return None
