@@ -88,6 +88,19 @@ class River:
         makes = stage_for(rule_named(asset)).makes
         return makes.model_validate(parse_canonical(self.archive.artefacts.get_bytes(digest)))
 
+    def references_of(self, system: str, rule: StageRule) -> dict[str, str]:
+        """What this stage compares its output with: approved models for the evaluation, their datasets for a bounded shift."""
+        if rule.name == "model_evaluation":
+            return self.references(system)
+        wanted = {bound.against for bound in self.definition(system).system.data.shift}
+        if rule.name != "data_preparation" or not wanted:
+            return {}
+        return {role: self._dataset_of(candidate) for role, candidate in self.references(system).items() if role in wanted}
+
+    def _dataset_of(self, candidate: str) -> str:
+        features = self.archive.executions_of(Digest.parse(candidate))[-1].body.inputs["features"]
+        return str(self.archive.executions_of(Digest.parse(features))[-1].body.inputs["dataset"])
+
     def references(self, system: str) -> dict[str, str]:
         """The candidate models that stand outside a release: in production now, and first assessed (the baseline)."""
         target = self.definition(system).system.deployment.environment
@@ -180,7 +193,7 @@ def _advance(river: River, system: str, stage: Stage, inputs: Mapping[str, Diges
         raise Waiting(f"{rule.name} acts only under an approved definition; {definition.digest.short} of {system} is not approved.",
                       rule="definition in force", value=definition.digest,
                       remedy=f"Have it approved: `compliance definition approve {system}`. Stages 1 to 4 run without.")
-    references = river.references(system) if rule.name == "model_evaluation" else {}
+    references = river.references_of(system, rule)
 
     # produce, or find that it was produced
     declaration = definition.system.declaration()

@@ -125,12 +125,12 @@ def test_whoever_defers_after_approving_no_longer_approves(in_review: Path) -> N
 
 
 def test_one_person_does_not_fill_two_places_of_the_same_role() -> None:
-    from compliance_assets.evidence.archive import _quorum
+    from compliance_assets.evidence.archive import quorum
     from compliance_assets.policy.system import RequiredApproval
 
     twice = (RequiredApproval(role="technical_owner", people=1), RequiredApproval(role="technical_owner", people=1))
-    assert not _quorum({OWNER: "technical_owner"}, twice)
-    assert _quorum({OWNER: "technical_owner", "owner-2": "technical_owner"}, twice)
+    assert not quorum({OWNER: "technical_owner"}, twice)
+    assert quorum({OWNER: "technical_owner", "owner-2": "technical_owner"}, twice)
 
 
 def test_a_release_needs_as_many_people_of_a_role_as_all_its_requirements_name(in_review: Path) -> None:

@@ -23,8 +23,9 @@ from compliance_assets.errors import (
 )
 from compliance_assets.evidence.archive import Archive
 from compliance_assets.evidence.records import Statement
-from compliance_assets.pipeline import advance, open_river, published
+from compliance_assets.pipeline import River, advance, open_river, published
 from compliance_assets.policy.gates import Verdict
+from compliance_assets.policy.river import rule_named
 from compliance_assets.trust.canonical import Digest
 from compliance_assets.trust.keys import SigningKey
 from compliance_assets.trust.signatures import sign_envelope
@@ -235,7 +236,7 @@ def test_a_record_without_all_its_gates_is_refused(project: Path) -> None:
     genuine = river.archive.executions_of(dataset.digest)[-1]
     fewer = genuine.body.model_copy(update={"gates": genuine.body.gates[:-1], "run": "fewer", "key": "ef" * 32, "output": "12" * 32})
     river.archive.append(Statement((("dataset", Digest("12" * 32)),), fewer))
-    with pytest.raises(OutOfTurn, match="leakage"):
+    with pytest.raises(OutOfTurn, match="shift"):
         advance(river, SYSTEM, "features", {"dataset": Digest("12" * 32)}, someone())
 
 
@@ -272,7 +273,9 @@ def test_every_verdict_of_a_record_follows_from_its_findings(project: Path) -> N
     outcome = step(river, "dataset")
     reports = river.archive.executions_of(outcome.digest)[-1].body.reports
     assert [report.gate for report in reports] == list(outcome.stage.gate_names)
-    assert all(report.verdict is Verdict.PASS for report in reports)
+    undeclared = {"completeness", "shift"}  # the small lender bounds neither, and the record says so
+    assert {report.gate for report in reports if report.verdict is Verdict.NOT_APPLICABLE} == undeclared
+    assert all(report.verdict is Verdict.PASS for report in reports if report.gate not in undeclared)
 
 
 def test_an_archive_refuses_a_ledger_of_other_people(project: Path, tmp_path: Path) -> None:
@@ -280,3 +283,22 @@ def test_an_archive_refuses_a_ledger_of_other_people(project: Path, tmp_path: Pa
     stranger = founded(tmp_path / "stranger")
     with pytest.raises(UntrustedEvidence):
         Archive.open(river.home, stranger.organisation)
+
+
+def test_a_bounded_shift_compares_with_the_dataset_of_the_approved_model_and_the_record_says_which(
+        project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = run_to(open_river(project), "model_training")
+    monkeypatch.setattr(River, "references", lambda self, system: {"production": str(first[2].digest), "baseline": str(first[2].digest)})
+    assert river_references(project) == {}  # nothing is compared that nobody bounded
+    edit(project, "  provenance:", "  shift:\n  - {metric: psi, against: production, columns: [age], at_most: 0.1, judged_on: point,\n"
+         "     because: beyond this it is another population}\n  provenance:")
+    again = step(open_river(project), "dataset", run="another-run")
+    assert again and again.digest == first[0].digest
+    shift = next(report for report in again.reports if report.gate == "shift")
+    assert [(found.id, found.verdict) for found in shift.findings] == [("shift.production.psi", Verdict.PASS)]
+    assert river_references(project) == {"production": str(first[0].digest)}
+    assert open_river(project).archive.made_by(SYSTEM, "data_preparation")[-1].body.references == {"production": str(first[0].digest)}
+
+
+def river_references(project: Path) -> dict[str, str]:
+    return open_river(project).references_of(SYSTEM, rule_named("data_preparation"))

@@ -18,7 +18,7 @@ from compliance_assets.errors import ComplianceError, DeclarationError
 COMMANDS: dict[str, tuple[str, str]] = {
     "init": ("setup:init", "Make a home: keys, ledger, artefact store, organisation.yaml, a starter system."),
     "demo": ("demo:demo", "The whole story on simulated data, from a raw file to a deployed model."),
-    "up": ("up:up", "Dagster's UI behind the guard, its daemon and the model servers. One Ctrl-C ends all."),
+    "up": ("up:up", "Governance pages, Dagster's UI behind the guard, model servers. One Ctrl-C ends all."),
     "check": ("setup:check", "Read every declaration; say file, line, rule and remedy."),
     "run": ("work:run", "Drive a system's stages through the river."),
     "status": ("work:status", "Where each system stands, and what it waits for."),

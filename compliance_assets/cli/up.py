@@ -35,11 +35,12 @@ class Children:
     folder: Path
     running: list[tuple[str, subprocess.Popen[bytes]]] = field(default_factory=list)
 
-    def start(self, name: str, command: Sequence[str], environment: dict[str, str]) -> subprocess.Popen[bytes]:
+    def start(self, name: str, command: Sequence[str], environment: dict[str, str], *,
+              keeps: Sequence[int] = ()) -> subprocess.Popen[bytes]:
         output = (self.folder / f"{name}.log").open("ab")
         # A session of its own, so that Ctrl-C reaches this process alone, which then ends the others in order.
         us = os.getpid()
-        process = subprocess.Popen(command, stdout=output, stderr=output, env=environment, start_new_session=True,
+        process = subprocess.Popen(command, stdout=output, stderr=output, env=environment, start_new_session=True, pass_fds=keeps,
                                    preexec_fn=lambda: die_with_parent(us))  # no threads run yet
         output.close()
         self.running.append((name, process))
@@ -68,13 +69,15 @@ class Children:
 @click.command()
 @click.option("--port", type=click.IntRange(1024, 65535), default=3000, show_default=True,
               help="Where Dagster's pages answer, behind the guard.")
+@click.option("--pages-port", type=click.IntRange(1024, 65535), default=3100, show_default=True,
+              help="Where the governance pages answer: what is in production, what waits for whom, reviews, evidence.")
 @click.option("--mlflow-port", type=click.IntRange(1024, 65535), default=5000, show_default=True, help="Where MLflow's pages answer.")
 @click.option("--mlflow/--no-mlflow", default=False, show_default=True, help="Start MLflow's pages too (they take about 1 GB).")
 @click.option("--serve/--no-serve", default=True, show_default=True, help="Supervise the environments' model servers too.")
 @click.option("--read-only", is_flag=True, help="Refuse every mutation, for everybody.")
 @root_option
-def up(port: int, mlflow_port: int, mlflow: bool, serve: bool, read_only: bool, root: Path | None) -> None:
-    """Dagster's UI behind the guard, its daemon and the model servers. One Ctrl-C ends all.
+def up(port: int, pages_port: int, mlflow_port: int, mlflow: bool, serve: bool, read_only: bool, root: Path | None) -> None:
+    """The governance pages, Dagster's UI behind the guard, its daemon and the model servers. One Ctrl-C ends all.
 
     Prints your token as operator (runs you launch carry your name) and an auditor's. Everything listens on 127.0.0.1 only.
     """
@@ -84,9 +87,10 @@ def up(port: int, mlflow_port: int, mlflow: bool, serve: bool, read_only: bool, 
     river = open_project(root)
     river.home.check_writable()
     with river.home.lock("up", what="another `compliance up`"), _listening(port) as listening, \
-            tempfile.TemporaryDirectory(prefix="compliance-") as sockets:
+            _listening(pages_port, "--pages-port") as pages_listening, tempfile.TemporaryDirectory(prefix="compliance-") as sockets:
         environment = {**os.environ, "DAGSTER_HOME": str(river.home.dagster), "COMPLIANCE_HOME": str(river.home.path),
-                       "COMPLIANCE_ROOT": str(river.root), "MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
+                       "COMPLIANCE_ROOT": str(river.root), "COMPLIANCE_PAGES_URL": f"http://127.0.0.1:{pages_port}",
+                       "MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
         if not (river.home.dagster / "dagster.yaml").is_file():
             write_dagster_yaml(river.home)
         workspace = _workspace(Path(sockets))
@@ -103,6 +107,9 @@ def up(port: int, mlflow_port: int, mlflow: bool, serve: bool, read_only: bool, 
             children.start("dagster-webserver", (sys.executable, "-m", "compliance_assets.orchestration.webserver", str(at),
                                                  "--workspace", str(workspace), *(("--read-only",) if read_only else ())), environment)
             children.start("dagster-daemon", (sys.executable, "-m", "dagster._daemon", "run", "-w", str(workspace)), environment)
+            descriptor = pages_listening.fileno()
+            children.start("pages", (sys.executable, "-m", "compliance_assets.web.serve_pages", str(pages_port), str(descriptor),
+                                     str(river.root), f"http://127.0.0.1:{port}"), environment, keeps=(descriptor,))
             if serve:
                 for name in river.organisation.environments:
                     children.start(f"serve-{name}", (sys.executable, "-m", "compliance_assets.cli", "serve", name, "--root",
@@ -112,7 +119,8 @@ def up(port: int, mlflow_port: int, mlflow: bool, serve: bool, read_only: bool, 
                                           "--workers", "1", "--backend-store-uri", f"sqlite:///{river.home.mlflow_db}",
                                           "--artifacts-destination", str(river.home.mlflow_artifacts)), environment)
             _await(at, children)
-            _addresses(river.root, port, tokens, mlflow_port if mlflow else None, river.organisation.environments if serve else {})
+            _addresses(river.root, port, pages_port, tokens, mlflow_port if mlflow else None,
+                       river.organisation.environments if serve else {})
             run_guard(f"unix:{at}", "127.0.0.1", port, read_users(tokens_file), listening=listening)
         except KeyboardInterrupt:
             click.echo("\nStopping …", err=True)
@@ -121,8 +129,8 @@ def up(port: int, mlflow_port: int, mlflow: bool, serve: bool, read_only: bool, 
     click.echo("Stopped.")
 
 
-def _listening(port: int) -> socket.socket:
-    """The guard's own port, taken before anything is started."""
+def _listening(port: int, option: str = "--port") -> socket.socket:
+    """A port of our own, taken before anything is started."""
     from compliance_assets.errors import Busy
 
     taken = socket.socket()
@@ -132,7 +140,7 @@ def _listening(port: int) -> socket.socket:
     except OSError as error:
         taken.close()
         raise Busy(f"Port {port} on 127.0.0.1 is taken.", rule="ports", value=str(port),
-                   remedy="Give another one with --port; nothing was started.") from error
+                   remedy=f"Give another one with {option}; nothing was started.") from error
     return taken
 
 
@@ -164,9 +172,10 @@ def _await(at: Path, children: Children) -> None:
                        remedy=f"Read {children.folder / 'dagster-webserver'}.log.")
 
 
-def _addresses(root: Path, port: int, tokens: dict[str, str], mlflow_port: int | None, environments: object) -> None:
+def _addresses(root: Path, port: int, pages_port: int, tokens: dict[str, str], mlflow_port: int | None, environments: object) -> None:
     click.echo(f"Project {root}")
-    click.echo(f"  Dagster     http://127.0.0.1:{port}    sign in with a token:")
+    click.echo(f"  Governance  http://127.0.0.1:{pages_port}    what is in production, what waits for whom, and why")
+    click.echo(f"  Dagster     http://127.0.0.1:{port}    sign in to both with a token:")
     for name, token in tokens.items():
         click.echo(f"              {name:<10} {token}")
     if mlflow_port:

@@ -8,6 +8,7 @@ approved it (the rule of TUF: version n+1 is vouched for by a threshold of versi
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -325,9 +326,23 @@ def _subjects(body: bytes) -> tuple[tuple[Digest, str], ...]:
 
 
 def _columns(body: bytes) -> tuple[str, str, str]:
-    """How the ledger checks its columns (kind, execution key, system): by what the entry itself says."""
-    statement = Statement.read(Envelope.from_bytes(body).payload)
-    return statement.kind, records.execution_of(statement), records.system_of(statement)
+    """How the ledger checks its columns (kind, execution key, system): by what the entry itself says.
+
+    The same bytes say the same, and every read asks: the answer is kept under the sha256 of the bytes.
+    """
+    name = hashlib.sha256(body).digest()
+    said = _SAID.get(name)
+    if said is None:
+        statement = Statement.read(Envelope.from_bytes(body).payload)
+        said = statement.kind, records.execution_of(statement), records.system_of(statement)
+        if len(_SAID) >= _MOST_SAID:
+            _SAID.clear()
+        _SAID[name] = said
+    return said
+
+
+_SAID: dict[bytes, tuple[str, str, str]] = {}
+_MOST_SAID = 100_000
 
 
 def create_archive(home: Home, organisation: Organisation, now: datetime) -> Archive:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -79,7 +80,7 @@ class StageExecution(Predicate):
     promotable: bool
     demonstration: bool
 
-    @property
+    @cached_property
     def reports(self) -> tuple[GateReport, ...]:
         return tuple(GateReport.read(body) for body in self.gates)
 

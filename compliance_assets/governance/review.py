@@ -6,7 +6,7 @@ when the rollout undoes itself. The document is canonical JSON, so that what was
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from compliance_assets.errors import no_environment
 from compliance_assets.evidence.archive import Record
@@ -18,6 +18,9 @@ from compliance_assets.pipeline import River, require
 from compliance_assets.policy.gates import Verdict
 from compliance_assets.policy.river import RIVER, rule_named
 from compliance_assets.trust.canonical import Digest
+
+if TYPE_CHECKING:
+    from compliance_assets.policy.system import System
 
 
 def open_review(river: River, system: str) -> tuple[Chain, dict[str, Digest], Standing]:
@@ -63,8 +66,8 @@ def review_document(river: River, system: str) -> dict[str, Any]:
         "missing": [{"role": role, "people": people} for role, people in found.missing],
         "not_counted": [{"person": person, "why": why} for person, why in found.refused],
         "rejected": [{"person": r.body.person, "rationale": r.body.rationale, "statement": str(r.digest)} for r in found.rejected],
-        "authorises": [_step(step) for step in declared.declaration()["deployment"]["steps"]],
-        "undoes_itself": [_abort(rule) for rule in declared.declaration()["deployment"]["abort_when"]],
+        "authorises": authorised(declared),
+        "undoes_itself": undoes_itself(declared),
         "valid_for": declared.approval.valid_for,
         "separation": list(declared.approval.separation),
         "launchers": list(chain.launchers),
@@ -104,6 +107,16 @@ def _judgement(chain: Chain, river: River, system: str, references: dict[str, st
     if river.organisation.demonstration:
         said.append("This is a demonstration: people and keys were made by the program.")
     return said
+
+
+def authorised(declared: System) -> list[str]:
+    """What an approval lets happen, step by step, in words."""
+    return [_step(step) for step in declared.declaration()["deployment"]["steps"]]
+
+
+def undoes_itself(declared: System) -> list[str]:
+    """What makes the rollout go back to the version before it, in words."""
+    return [_abort(rule) for rule in declared.declaration()["deployment"]["abort_when"]]
 
 
 def _step(step: dict[str, Any]) -> str:

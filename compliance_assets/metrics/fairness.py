@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ import numpy as np
 from compliance_assets.metrics import arrays
 from compliance_assets.metrics.arrays import Counts, Floats
 from compliance_assets.metrics.catalogue import metric_info
-from compliance_assets.metrics.groups import UNKNOWN, Cells, membership
+from compliance_assets.metrics.groups import UNKNOWN, Cells, group_column, membership
 from compliance_assets.metrics.intervals import (
     DRAWS,
     Interval,
@@ -61,11 +62,13 @@ def measure_fairness(names: Sequence[str], y: Any, decision: Any, attributes: Ma
     for name in names:
         metric_info(name, "fairness")
     measured = []
+    used = {name for attribute in over for name in attribute.split("*")}
+    columns = {name: group_column(name, attributes) if name in used else column for name, column in attributes.items()}
     for attribute in over:
-        cells = Cells.count(attribute, y, decision, attributes, expected_groups)
+        cells = Cells.count(attribute, y, decision, columns, expected_groups)
         for name in names:
             if name == "roc_auc_difference":
-                measured.append(_auc_difference(cells, y, score, attributes))
+                measured.append(_auc_difference(cells, y, score, columns))
             else:
                 measured.append(measure_cells(name, cells, draws=draws, seed=seed))
     return tuple(measured)
@@ -87,9 +90,7 @@ def measure_cells(name: str, cells: Cells, *, draws: int = DRAWS, seed: int = 7)
                            direction=metric_info(name).direction)
     exact = {rate: np.array(values, dtype=np.float64) for rate, values in rates.items()}
     value = float(comparison.of(exact))
-    interval, method = bootstrap_multinomial(
-        cells.counts, lambda drawn: comparison.of({r: _rate_of(r, drawn) for r in comparison.rates}),
-        draws=draws, seed=seed)
+    interval, method = bootstrap_multinomial(cells.counts, extreme_rates(name), draws=draws, seed=seed)
     lower, upper = (None, None) if interval is None else interval
     low, high = int(np.argmin(exact[shown])), int(np.argmax(exact[shown]))
     detail = [("known_share", _known_share(cells))]
@@ -103,6 +104,12 @@ def measure_cells(name: str, cells: Cells, *, draws: int = DRAWS, seed: int = 7)
     )
 
 
+def extreme_rates(name: str) -> Callable[[Floats], Floats]:
+    """The comparison as a function of counts: shape (draws, groups, 2 labels, 2 decisions) to (draws,), NaN where undefined."""
+    comparison = _COMPARISONS[metric_info(name, "fairness").name]
+    return lambda counts: comparison.of({rate: _rate_of(rate, counts) for rate in comparison.rates})
+
+
 def group_rates(rate: str, cells: Cells) -> tuple[float | None, ...]:
     """One rate for each group, by fairlearn's MetricFrame on the weighted cells; None where it has no denominator.
 
@@ -110,7 +117,7 @@ def group_rates(rate: str, cells: Cells) -> tuple[float | None, ...]:
     zero, so such groups are None here, by the counts. Where both are defined they must agree to 1e-12.
     """
     counted = _rate_of(rate, cells.counts.astype(np.float64))
-    by_fairlearn = _fairlearn_rates(rate, cells)
+    by_fairlearn = dict(_fairlearn_rates(cells.groups, cells.counts.astype(np.int64).tobytes())[rate])
     rates: list[float | None] = []
     for group, own in zip(cells.groups, counted, strict=True):
         if not math.isfinite(own):
@@ -125,7 +132,9 @@ def group_rates(rate: str, cells: Cells) -> tuple[float | None, ...]:
     return tuple(rates)
 
 
-def _fairlearn_rates(rate: str, cells: Cells) -> dict[str, float]:
+@lru_cache(maxsize=64)
+def _fairlearn_rates(groups: tuple[str, ...], cells: bytes) -> Mapping[str, tuple[tuple[str, float], ...]]:
+    """Every rate by group as fairlearn gives it, in one MetricFrame; a pure function of the counts, which several bounds ask."""
     from fairlearn.metrics import MetricFrame, false_positive_rate, selection_rate, true_positive_rate
     from sklearn.metrics import accuracy_score, precision_score
 
@@ -136,12 +145,14 @@ def _fairlearn_rates(rate: str, cells: Cells) -> dict[str, float]:
         "selection_rate": selection_rate, "true_positive_rate": true_positive_rate,
         "false_positive_rate": false_positive_rate, "positive_predictive_value": precision, "accuracy": accuracy_score,
     }
-    group, label, decision = np.nonzero(cells.counts)
+    counts = np.frombuffer(cells, dtype=np.int64).reshape(len(groups), 2, 2)
+    group, label, decision = np.nonzero(counts)
     if len(group) == 0:
-        return {}
-    frame = MetricFrame(metrics=functions[rate], y_true=label, y_pred=decision, sensitive_features=group,
-                        sample_params={"sample_weight": cells.counts[group, label, decision].astype(np.float64)})
-    return {cells.groups[int(index)]: float(value) for index, value in frame.by_group.items()}
+        return dict.fromkeys(functions, ())
+    weights = {"sample_weight": counts[group, label, decision].astype(np.float64)}
+    frame = MetricFrame(metrics=functions, y_true=label, y_pred=decision, sensitive_features=group,
+                        sample_params=dict.fromkeys(functions, weights))
+    return {rate: tuple((groups[int(index)], float(value)) for index, value in frame.by_group[rate].items()) for rate in functions}
 
 
 def _rate_of(rate: str, counts: Floats) -> Floats:

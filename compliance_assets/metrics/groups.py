@@ -39,7 +39,7 @@ class Cells:
         label, decided = arrays.labels(y), arrays.labels(decision, "decision")
         names = over.split("*")
         columns = {name: group_column(name, attributes) for name in names}
-        arrays.same_rows(y=label, decision=decided, **{name: c.to_numpy() for name, c in columns.items()})
+        arrays.same_rows(y=label, decision=decided, **{name: _places(c) for name, c in columns.items()})
         keys = [f"g{i}" for i in range(len(names))]
         frame = pl.DataFrame({**dict(zip(keys, columns.values(), strict=True)),
                               "place": pl.Series(2 * label + decided, dtype=pl.Int8)})
@@ -62,10 +62,20 @@ def group_column(name: str, attributes: Mapping[str, Any]) -> Any:
         raise MeasurementRefused(f"Attribute {name!r} is not in the data.", rule="declared attributes are measured",
                                  value=name, remedy=f"Available: {', '.join(sorted(attributes)) or 'none'}.")
     given = attributes[name]
-    series = given if isinstance(given, pl.Series) else pl.Series(name, list(given), strict=False)
+    if isinstance(given, pl.Series):
+        series = given
+    elif isinstance(given, np.ndarray) and given.dtype.kind in "UiufbM":
+        series = pl.Series(name, given)  # one type throughout: no need to look at every value
+    else:
+        series = pl.Series(name, list(given), strict=False)
     if series.dtype.is_float():
         series = series.fill_nan(None)
     return series.cast(pl.String).fill_null(UNKNOWN)
+
+
+def _places(column: Any) -> npt.NDArray[np.int8]:
+    """As many rows as the column has, without reading it: lengths are compared, not values."""
+    return np.broadcast_to(np.int8(0), (len(column),))
 
 
 def _expected(name: str, expected_groups: Mapping[str, Sequence[str]]) -> Sequence[str]:
@@ -79,7 +89,7 @@ def membership(over: str, attributes: Mapping[str, Any]) -> npt.NDArray[Any]:
     """The group of each row, as its name; shape (n,)."""
     first, *others = (group_column(name, attributes) for name in over.split("*"))
     for other in others:
-        arrays.same_rows(**{"first": first.to_numpy(), over: other.to_numpy()})
+        arrays.same_rows(**{"first": _places(first), over: _places(other)})
         first = first + "*" + other
     return np.asarray(first.to_numpy(), dtype=object)
 

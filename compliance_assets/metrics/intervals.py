@@ -99,10 +99,12 @@ class Auc:
     negatives: int
 
     def interval(self) -> Interval | None:
-        """Normal interval, cut to [0, 1]; None where a class has one row (its spread is unknown).
+        """DeLong's normal interval, and Newcombe's where that reaches further; None where a class has one row.
 
-        Perfect separation has variance 0 at any size, so Wilson's interval for the smaller class stands in: three rows
-        sorted rightly by luck must not look like certainty.
+        DeLong's variance is estimated from the smaller class. With ten rows of it, 10 to 15 in 100 of its lower ends lay above
+        the truth in simulation, where 2.5 should; Newcombe's score limits take the variance from the area itself and hold.
+        Perfect separation has variance 0 at any size, so Wilson's interval for the smaller class stands in: three rows sorted
+        rightly by luck must not look like certainty.
         """
         if min(self.positives, self.negatives) < 2:
             return None
@@ -110,7 +112,31 @@ class Auc:
             smaller = min(self.positives, self.negatives)
             return wilson(self.value * smaller, smaller)
         half = Z95 * math.sqrt(self.variance)
-        return max(0.0, self.value - half), min(1.0, self.value + half)
+        lower, upper = newcombe_auc(self.value, self.positives, self.negatives)
+        return max(0.0, min(self.value - half, lower)), min(1.0, max(self.value + half, upper))
+
+
+def newcombe_auc(value: float, positives: int, negatives: int) -> Interval:
+    """Score interval of an area under the curve from its value and class sizes alone (Newcombe 2006, part 2, method 5).
+
+    The limits are the areas that lie exactly 1.96 of their own standard errors from `value`; found by halving.
+    """
+    extra = (positives + negatives) / 2 - 1
+
+    def error(area: float) -> float:
+        spread = 1 + extra * ((1 - area) / (2 - area) + area / (1 + area))
+        return math.sqrt(area * (1 - area) * spread / (positives * negatives))
+
+    def limit(outside: float, inside: float) -> float:
+        for _ in range(60):
+            middle = (outside + inside) / 2
+            if abs(value - middle) > Z95 * error(middle):
+                outside = middle
+            else:
+                inside = middle
+        return (outside + inside) / 2
+
+    return limit(0.0, value), limit(1.0, value)
 
 
 def delong(y: Counts, score: Floats) -> Auc | None:

@@ -7,6 +7,7 @@ record stands in the ledger. Numbers are floats, so that Dagster plots their his
 from __future__ import annotations
 
 import json
+import os
 import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -29,12 +30,25 @@ def _float(text: object) -> float | None:
         return None
 
 
+PAGES_URL = "COMPLIANCE_PAGES_URL"
+"""Set by `compliance up`: where the governance pages answer."""
+
+
 def _evidence(outcome: Advance) -> Metadata:
-    return {
+    return _pages(outcome) | {
         "evaluated_digest": dg.MetadataValue.text(str(outcome.digest)),
         "evidence": dg.MetadataValue.text(f"ledger entry {outcome.record_index}, statement {outcome.record_digest}"),
         "ledger_index": dg.MetadataValue.int(outcome.record_index),
     }
+
+
+def _pages(outcome: Advance) -> Metadata:
+    """Links to the pages that show this very record, where there are such pages."""
+    if PAGES_URL not in os.environ:
+        return {}
+    at = os.environ[PAGES_URL]
+    return {"review": dg.MetadataValue.url(f"{at}/systems/{outcome.value.system}/candidates/{outcome.record_index}"),
+            "record": dg.MetadataValue.url(f"{at}/ledger/{outcome.record_index}")}
 
 
 def _findings(report: GateReport) -> dg.MetadataValue:

@@ -53,11 +53,13 @@ RIVER: tuple[StageRule, ...] = (
         (
             Gate("source", 1, "Are these the declared bytes?", ("Art. 10(2)(b)", "Art. 15(5)")),
             Gate("contract", 1, "Does every expectation of the data contract hold?", ("Art. 10(3)",)),
+            Gate("completeness", 1, "Is as much known as declared, in every protected group too?", ("Art. 10(2)(f)", "Art. 10(3)")),
             Gate("uniqueness", 1, "Is every row identified once?", ("Art. 10(3)",)),
             Gate("label", 1, "Is the label complete, of two kinds, and in its declared band?", ("Art. 10(3)",)),
             Gate("representativeness", 1, "Do group shares match the declared population?", ("Art. 10(3)", "Art. 10(4)")),
             Gate("cell_sizes", 1, "Is every declared group large enough to be judged?", ("Art. 10(2)(f)",)),
             Gate("leakage", 1, "Do train, validation and holdout share nobody?", ("Art. 10(3)", "Art. 15(1)")),
+            Gate("shift", 1, "Does it still look like the data of an approved model?", ("Art. 9(8)", "Art. 10(3)")),
         ),
         ("Art. 10(2)", "Art. 10(3)", "Art. 10(4)", "Art. 17(1)(f)", "Annex IV(2)(d)"),
         "Data preparation", "any data quality check breaches its declared bound",
@@ -90,7 +92,7 @@ RIVER: tuple[StageRule, ...] = (
     StageRule(
         4, "model_evaluation", "evaluation_report", ("candidate_model", "features"), "compute",
         (
-            Gate("performance", 1, "Is it right often enough?", ("Art. 15(1)", "Art. 15(3)")),
+            Gate("performance", 2, "Is it right often enough, and more often than one answer for everybody?", ("Art. 15(1)", "Art. 15(3)")),
             Gate("fairness", 1, "Is it so for everyone?", ("Art. 10(2)(f)", "Art. 10(2)(g)", "Art. 15(1)")),
             Gate("robustness", 1, "Does it stay right under disturbance?", ("Art. 15(4)",)),
             Gate("calibration", 1, "Does it know how sure it is?", ("Art. 13(3)(b)(ii)", "Art. 15(1)")),

@@ -232,6 +232,8 @@ class Data(Declared):
     reference_population: ReferencePopulation = Field(description="whom the system is for")
     minimum_cell: MinimumGroup = Field(description="the smallest group, intersections included, that the data must hold")
     intersections: tuple[str, ...] = Field((), description="for example sex*age_band")
+    completeness: tuple[Completeness, ...] = Field((), description="how complete columns must be, in all rows or in every group")
+    shift: tuple[Shift, ...] = Field((), description="how far columns may be from the data of an approved model")
     provenance: Provenance = Field(description="where the data comes from and why it may be used")
 
     def column_of(self, attribute: str) -> str:
@@ -411,6 +413,34 @@ class Bound(Declared):
             return value <= self.at_most
         assert self.between is not None
         return self.between[0] <= value <= self.between[1]
+
+
+class Completeness(Bound):
+    """How complete columns must be (G1.3): in all rows, or in the emptiest group of each attribute named under `over`."""
+
+    columns: tuple[Text, ...] = Field(min_length=1, description="the columns that are looked at")
+
+    @model_validator(mode="after")
+    def _about_gaps(self) -> Completeness:
+        if self.metric != "completeness":
+            refuse(Problem(("metric",), f"data.completeness bounds completeness, not {self.metric}"))
+        return self
+
+
+class Shift(Bound):
+    """How far columns may lie from the dataset of the model in production, or of the first one (G1.11)."""
+
+    against: Literal["production", "baseline"] = Field(description="whose dataset it is compared with")
+    columns: tuple[Text, ...] = Field(min_length=1, description="the columns that are compared")
+
+    @model_validator(mode="after")
+    def _about_columns(self) -> Shift:
+        known = sorted(name for name, info in METRICS.items() if info.family == "drift" and info.needs == ("profile", "frame"))
+        if self.metric not in known:
+            refuse(Problem(("metric",), f"{self.metric} does not compare two datasets", f"Use one of {', '.join(known)}."))
+        if self.over:
+            refuse(Problem(("over",), "a shift is bounded over all rows", "Take over: away."))
+        return self
 
 
 class Perturbed(Bound):
@@ -662,6 +692,9 @@ class System(Declared):
     def _attribute_uses(self) -> Iterator[tuple[Where, str]]:
         for index, item in enumerate(self.data.intersections):
             yield ("data", "intersections", index), item
+        for number, complete in enumerate(self.data.completeness):
+            for index, item in enumerate(complete.over):
+                yield ("data", "completeness", number, "over", index), item
         for name in self.data.reference_population.shares:
             yield ("data", "reference_population", "shares", name), name
         for _, place, bound in self.evaluation.placed_bounds():

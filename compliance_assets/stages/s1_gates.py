@@ -1,4 +1,4 @@
-"""When stage 1 refuses: what each of its seven gates looks at, finding by finding.
+"""When stage 1 refuses: what each of its nine gates looks at, finding by finding.
 
 Each function takes the sealed dataset (or its parts) and the declaration in force, and yields findings; which of them may
 be passed is decided by `policy.gates`. Numbers are counts, so no verdict depends on row order or threads.
@@ -6,11 +6,15 @@ be passed is decided by `policy.gates`. Numbers are counts, so no verdict depend
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 from compliance_assets.metrics import quality
+from compliance_assets.metrics.drift import measure_drift
+from compliance_assets.metrics.measurement import Measurement, MeasurementRefused
+from compliance_assets.metrics.profiles import Profile
 from compliance_assets.policy.gates import Finding, Verdict, fact, number
+from compliance_assets.policy.gates import judge as held_against
 from compliance_assets.sources import declared_digest
 from compliance_assets.sources.expectations import validate
 from compliance_assets.sources.partition import (
@@ -29,7 +33,7 @@ from compliance_assets.trust.canonical import sha256_bytes
 if TYPE_CHECKING:
     import polars as pl
 
-    from compliance_assets.policy.system import Data, System
+    from compliance_assets.policy.system import Bound, Data, Shift, System
     from compliance_assets.stages.s1_data_preparation import Dataset
 
 def declared_source(system: System) -> dict[str, Any]:
@@ -76,6 +80,58 @@ def _terms(kwargs: Mapping[str, Any]) -> str:
     """What the expectation asks for, in a few words."""
     shown = {name: value for name, value in kwargs.items() if not name.startswith("column") and value is not None}
     return ", ".join(f"{name} {value}" for name, value in sorted(shown.items()))[:300]
+
+
+def completeness(frame: pl.DataFrame, data: Data) -> Iterator[Finding]:
+    """Declared columns in all rows, or in the emptiest group: gaps that gather in one group hide behind a good average."""
+    if not data.completeness:
+        yield Finding("completeness", Verdict.NOT_APPLICABLE, note="no bound on completeness is declared beyond the contract")
+    attributes = {attribute: frame[group_column(attribute)] for attribute in data.protected}
+    expected = {attribute: group_names(declared) for attribute, declared in data.protected.items()}
+    for bound in data.completeness:
+        for over in bound.over or ("all",):
+            id = ".".join(["completeness", *([over] if over != "all" else []), "-".join(bound.columns)])
+            try:
+                measured = quality.completeness(frame, bound.columns) if over == "all" else quality.completeness_by_group(
+                    frame, bound.columns, over, attributes, expected_groups=expected)
+            except MeasurementRefused as refused:
+                yield _unmeasured(id, bound, str(refused))
+            else:
+                yield held_against(id, measured, bound)
+
+
+def shift(work: Work, frame: pl.DataFrame, before: Callable[[str], pl.DataFrame]) -> Iterator[Finding]:
+    """Declared columns against the dataset behind the model in production, or behind the first one. `before` reads a dataset."""
+    declared = work.definition.system.data.shift
+    if not declared:
+        yield Finding("shift", Verdict.NOT_APPLICABLE, note="no bound on shift is declared")
+    for place, bound in enumerate(declared):
+        id = f"shift.{bound.against}.{bound.metric}" + (f"#{place + 1}" if any(
+            (one.against, one.metric) == (bound.against, bound.metric) for one in declared[:place]) else "")
+        if bound.against not in work.references:
+            yield Finding(id, Verdict.NOT_APPLICABLE, comparator=bound.comparator, bound=bound.text, because=bound.because,
+                          note="first release: no approved model's data to compare with")
+            continue
+        try:
+            yield held_against(id, _shifted(frame, before(work.references[bound.against]), bound), bound)
+        except MeasurementRefused as refused:
+            yield _unmeasured(id, bound, str(refused))
+
+
+def _shifted(now: pl.DataFrame, before: pl.DataFrame, bound: Shift) -> Measurement:
+    for name, frame in (("this dataset", now), ("the approved dataset", before)):
+        absent = [column for column in bound.columns if column not in frame.columns]
+        if absent:
+            raise MeasurementRefused(f"{name} has no column {', '.join(absent)}.", rule="declared columns are compared",
+                                     value=", ".join(absent), remedy="Correct data.shift.columns.")
+    numeric = [column for column in bound.columns if now[column].dtype.is_numeric() and before[column].dtype.is_numeric()]
+    profile = Profile.of(before, numeric=numeric, categorical=[column for column in bound.columns if column not in numeric])
+    return measure_drift([bound.metric], profile, now)[0]
+
+
+def _unmeasured(id: str, bound: Bound, why: str) -> Finding:
+    return Finding(id, Verdict.ERROR, comparator=bound.comparator, bound=bound.text, judged_on=bound.judged_on, because=bound.because,
+                   note=why.splitlines()[0])
 
 
 def uniqueness(frame: pl.DataFrame, data: Data) -> Iterator[Finding]:

@@ -184,6 +184,21 @@ def performance(seen: Holdout, bound: Bound) -> Iterator[Finding]:
         return
     for over in bound.over or ("all",):
         yield _found(_id("performance", over, bound.metric), bound, lambda over=over: _performs(seen, bound.metric, over))  # type: ignore[misc]
+    if bound is next((one for one in seen.system.evaluation.performance if one.metric == "accuracy"), None):
+        yield _above_constant(seen, bound)
+
+
+def _above_constant(seen: Holdout, bound: Bound) -> Finding:
+    """Accuracy rewards whoever gives everybody the commoner answer: it must be right for more people than that answer is.
+
+    The bound is no choice: it is one row more than the larger class of this holdout, held against the end of the interval that
+    the declared bound is judged on.
+    """
+    id, n = "performance.accuracy.above_constant", len(seen.label)
+    commoner = max(int(seen.label.sum()), n - int(seen.label.sum()))
+    against = Bound(metric="accuracy", at_least=min(1.0, (commoner + 1) / n), judged_on=bound.judged_on,
+                    because="one answer for everybody is right for the larger class; accuracy alone does not see that")
+    return _found(id, against, lambda: measure_performance(["accuracy"], seen.label, seen.score, seen.threshold)[0])
 
 
 def _performs(seen: Holdout, metric: str, over: str) -> Measurement:

@@ -14,15 +14,12 @@ from __future__ import annotations
 
 import json
 import logging
-import time
 from collections.abc import AsyncIterator, Iterable, Mapping
-from contextlib import asynccontextmanager, suppress
-from http.cookies import CookieError, SimpleCookie
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
-from urllib.parse import parse_qs, parse_qsl
+from urllib.parse import parse_qsl
 
 from starlette.applications import Starlette
-from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Mount
@@ -48,38 +45,20 @@ from compliance_assets.web.request_rules import (
     comes_from_own_page,
     read_path,
 )
-from compliance_assets.web.sessions import Attempts, Session, Sessions
+from compliance_assets.web.sessions import Session
+from compliance_assets.web.sign_in import SignIn, own_path, whole_body
 from compliance_assets.web.subscriptions import carry
-from compliance_assets.web.ui_users import User, user_of
+from compliance_assets.web.ui_users import User
 
 if TYPE_CHECKING:
     import socket
 
 LARGEST_BODY = 4 << 20
-LARGEST_LOGIN = 4096
 log = logging.getLogger("compliance_assets.guard")
 
 
 def _tell(event: str, **facts: object) -> None:
     log.info("%s", json.dumps({"event": event, **facts}, default=str))
-
-
-def _own_path(text: str) -> str:
-    """Where to go after signing in: a path of ours, or the front page; never another host (`//host`, `/\\host`)."""
-    if not text.startswith("/") or text[1:2] in ("/", "\\") or not text.isascii() or not text.isprintable():
-        return "/"
-    return text
-
-
-async def _body(request: Request, largest: int) -> bytes:
-    """The whole body, as long as it is not larger than it may be (bytes)."""
-    read = bytearray()
-    async for piece in request.stream():
-        read += piece
-        if len(read) > largest:
-            raise Refused("This request is too large.", status=413, rule="size of a request", value=f"over {largest} bytes",
-                          remedy="Send less at once.")
-    return bytes(read)
 
 
 class Guard:
@@ -88,9 +67,7 @@ class Guard:
     def __init__(self, upstream: Upstream, names: OwnNames, port: int, users: Iterable[User]) -> None:
         self._upstream = upstream
         self._names = names
-        self._cookie = f"compliance_guard_{port}"
-        self._sessions = Sessions(users)
-        self._attempts = Attempts()
+        self._door = SignIn(users, f"compliance_guard_{port}", LOGIN)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":
@@ -109,7 +86,7 @@ class Guard:
         as_page = "text/html" in request.headers.get("accept", "")
         if error.status == 401 and as_page and request.method == "GET":
             query = request.url.query
-            following = _own_path(request.url.path + (f"?{query}" if query else ""))
+            following = own_path(request.url.path + (f"?{query}" if query else ""))
             return login_page(401, following="/" if following.startswith(LOGIN) else following)
         response = refusal(error, as_page=as_page)
         if error.status == 401:
@@ -117,46 +94,6 @@ class Guard:
         if error.status == 429:
             response.headers["Retry-After"] = error.value
         return response
-
-    # ------------------------------------------------------------------------------------------------ who is asking
-
-    def _note(self, headers: Headers) -> str | None:
-        found = []
-        for line in headers.getlist("cookie"):
-            with suppress(CookieError):
-                # one morsel at a time: SimpleCookie would let a later cookie of the same name replace the first
-                found += [jar[self._cookie].value for part in line.split(";") if self._cookie in (jar := SimpleCookie(part))]
-        return found[0] if len(found) == 1 else None
-
-    def _check_token(self, token: str) -> User:
-        wait = self._attempts.wait_seconds()
-        if wait:
-            raise Refused("Too many wrong tokens.", status=429, rule="sign-in attempts", value=str(int(wait) + 1),
-                          remedy=f"Wait {int(wait) + 1} seconds.")
-        user = user_of(token, self._sessions.users)
-        if user is None:
-            self._attempts.failed()
-            raise Refused("This token is nobody's.", status=401, rule="sign-in",
-                          remedy="Take the token that `compliance up` printed.")
-        return user
-
-    def _session(self, headers: Headers, *, from_own_page: bool, changes: bool) -> Session:
-        """Who asks. A request that may change something needs our own page, or a token that no browser adds by itself."""
-        bearer = headers.get("authorization")
-        if bearer is not None:
-            kind, _, token = bearer.partition(" ")
-            if kind.lower() != "bearer":
-                raise Refused("Only bearer tokens are read.", status=401, rule="sign-in", value=kind[:20],
-                              remedy="Send Authorization: Bearer TOKEN.")
-            return Session(self._check_token(token.strip()), int(time.time()) + self._sessions.seconds, "")
-        if changes and not from_own_page:
-            raise Refused("This request does not say which page sent it.", status=403, rule="Origin is the guard's own",
-                          value="no Origin", remedy="Programs send Authorization: Bearer TOKEN.")
-        note = self._note(headers)
-        session = self._sessions.read(note) if note is not None else None
-        if session is None:
-            raise Refused("Nobody is signed in.", status=401, rule="sign-in", remedy=f"Open {LOGIN}.")
-        return session
 
     # ------------------------------------------------------------------------------------------------------- HTTP
 
@@ -169,13 +106,13 @@ class Guard:
         check_fetch_site(request.method, path, request.headers, changes=changes)
         if path == LOGIN:
             return await self._login(request, own)
-        session = self._session(request.headers, from_own_page=own, changes=changes)
+        session = self._door.session(request.headers, from_own_page=own, changes=changes)
         if path == LOGOUT:
             if not changes:
                 raise Refused("Signing out is a POST.", status=405, rule="methods", value=request.method, remedy=f"Open {LOGIN}.")
-            self._sessions.end(session)
+            self._door.sessions.end(session)
             left = RedirectResponse(LOGIN, status_code=303, headers=PRIVATE)
-            left.delete_cookie(self._cookie, path="/", httponly=True, samesite="strict")
+            left.delete_cookie(self._door.cookie, path="/", httponly=True, samesite="strict")
             return left
         if path == GRAPHQL:
             return await self._graphql(request, session)
@@ -189,7 +126,7 @@ class Guard:
             if {name.lower() for name, _ in pairs} - {"op"}:
                 raise Refused("A POST carries its query in the body only.", status=403, rule="GraphQL is read one way",
                               value=f"{[name for name, _ in pairs]!r:.80}", remedy="Leave the address without parameters.")
-            asked = read_body(request.headers.get("content-type", ""), await _body(request, LARGEST_BODY))
+            asked = read_body(request.headers.get("content-type", ""), await whole_body(request, LARGEST_BODY))
             permit(asked.operation, "POST", session.user.role)
         elif not pairs and "text/html" in request.headers.get("accept", ""):
             return await self._upstream.read(request.method, GRAPHQL, b"", request.headers, session.user.name)
@@ -206,19 +143,11 @@ class Guard:
 
     async def _login(self, request: Request, from_own_page: bool) -> Response:
         if request.method != "POST":
-            note = self._note(request.headers)
-            session = self._sessions.read(note) if note is not None else None
+            session = self._door.signed_in(request.headers)
             return signed_in_page(session) if session else login_page(200)
-        if not from_own_page:
-            raise Refused("Signing in happens on the guard's own page.", status=403, rule="Origin is the guard's own",
-                          value="no Origin", remedy="Programs need no cookie: send Authorization: Bearer TOKEN.")
-        if request.headers.get("content-type", "").split(";")[0].strip().lower() != "application/x-www-form-urlencoded":
-            raise Refused("Signing in is a form.", status=403, rule="sign-in form", remedy=f"Open {LOGIN}.")
-        form = parse_qs((await _body(request, LARGEST_LOGIN)).decode("latin-1"), max_num_fields=8)
-        token = form["token"][0].strip() if "token" in form else ""
-        following = _own_path(form["next"][0] if "next" in form else "/")
+        token, following = await self._door.form(request, from_own_page=from_own_page)
         try:
-            user = self._check_token(token)
+            user = self._door.check_token(token)
         except Refused as error:
             _tell("refused", status=error.status, rule=error.rule, path=LOGIN)
             page = login_page(error.status, following=following, said=str(error))
@@ -227,8 +156,8 @@ class Guard:
             return page
         _tell("signed in", user=user.name, role=user.role)
         answer = RedirectResponse(following, status_code=303, headers=PRIVATE)
-        answer.set_cookie(self._cookie, self._sessions.start(user), max_age=self._sessions.seconds, path="/", httponly=True,
-                          samesite="strict")
+        answer.set_cookie(self._door.cookie, self._door.sessions.start(user), max_age=self._door.sessions.seconds, path="/",
+                          httponly=True, samesite="strict")
         return answer
 
     # -------------------------------------------------------------------------------------------------- WebSocket
@@ -243,7 +172,7 @@ class Guard:
             own = comes_from_own_page(socket.headers, host)
             check_fetch_site("GET", path, socket.headers, changes=True)
             # A handshake from another page would carry the cookie, and its answers can be read: it counts as a change.
-            session = self._session(socket.headers, from_own_page=own, changes=True)
+            session = self._door.session(socket.headers, from_own_page=own, changes=True)
             if "graphql-ws" not in socket.scope["subprotocols"]:
                 raise Refused("This WebSocket speaks graphql-ws only.", status=403, rule="WebSocket protocol",
                               value=", ".join(socket.scope["subprotocols"])[:80], remedy="Ask for the subprotocol graphql-ws.")

@@ -115,6 +115,27 @@ def test_a_published_asset_carries_its_digest_and_its_place_in_the_ledger(shown:
         assert record.digest in str(materialised.metadata["evidence"].value)
 
 
+def test_an_asset_and_its_checks_lead_to_the_governance_pages_where_there_are_some(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COMPLIANCE_PAGES_URL", "http://127.0.0.1:3100")
+    with dagster_world(project) as world:
+        assert world.materialize("dataset").success
+        head = world.river.head(SYSTEM, "dataset")
+        assert head is not None
+        index = world.river.archive.executions_of(head)[0].index
+        materialised = world.materialised("dataset")[0].asset_materialization
+        records = world.instance.event_log_storage.get_asset_check_execution_history(dg.AssetCheckKey(key("dataset"), "contract"), limit=1)
+        assert materialised is not None and records[0].evaluation is not None
+        for metadata in (materialised.metadata, records[0].evaluation.metadata):
+            assert metadata["review"] == dg.MetadataValue.url(f"http://127.0.0.1:3100/systems/{SYSTEM}/candidates/{index}")
+            assert metadata["record"] == dg.MetadataValue.url(f"http://127.0.0.1:3100/ledger/{index}")
+
+
+def test_without_governance_pages_nothing_links_to_them(shown: Path) -> None:
+    with dagster_world(shown) as world:
+        materialised = world.materialised("dataset")[0].asset_materialization
+        assert materialised is not None and not {"review", "record"} & materialised.metadata.keys()
+
+
 def test_every_check_says_which_digest_was_judged_and_where_the_evidence_is(shown: Path) -> None:
     with dagster_world(shown) as world:
         head = world.river.head(SYSTEM, "dataset")

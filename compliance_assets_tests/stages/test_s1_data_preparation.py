@@ -1,4 +1,4 @@
-"""Stage 1: a healthy book passes seven gates; break one thing, and the gate that guards it says which."""
+"""Stage 1: a healthy book passes nine gates; break one thing, and the gate that guards it says which."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from typing import Any
 import polars as pl
 import pytest
 
-from compliance_assets.errors import StageError
+from compliance_assets.errors import DeclarationError, StageError
 from compliance_assets.policy.definition import load_definition
+from compliance_assets.policy.gates import Finding, GateReport, Verdict
 from compliance_assets.policy.river import rule_named
 from compliance_assets.stages import s1_data_preparation as s1
 from compliance_assets.trust.canonical import Digest, dataset_digest
@@ -186,3 +187,66 @@ def test_work_on_a_folder_uses_no_other_home(tmp_path: Path) -> None:
     work = work_on(write_small_lender(tmp_path), tmp_path / "store")
     s1.produce(work)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["store", "systems"]
+
+
+# ------------------------------------------------------------------------------------------- bounds that a system may declare
+
+GAPS = {"metric": "completeness", "columns": ["phone"], "at_least": 0.85, "judged_on": "point", "because": "who cannot be called cannot be heard"}
+MOVED = {"metric": "psi", "against": "production", "columns": ["monthly_income", "employment"], "at_most": 0.1, "judged_on": "point",
+         "because": "beyond this it is another population"}
+
+
+def finding(done: Prepared, gate: str, id: str) -> Finding:
+    return next(found for found in done.gates[gate].findings if found.id == id)
+
+
+def test_without_a_declared_bound_completeness_and_shift_say_that_they_do_not_apply(healthy: Prepared) -> None:
+    for gate in ("completeness", "shift"):
+        assert healthy.gates[gate].verdict is Verdict.NOT_APPLICABLE
+        assert "declared" in healthy.gates[gate].findings[0].note
+
+
+def test_gaps_that_gather_in_one_group_fail_though_the_average_is_good(tmp_path: Path) -> None:
+    absent = (pl.col("sex") == "female") & (pl.col("application_id") % 5 == 0)
+    rows = simulated(tmp_path).with_columns(phone=pl.when(absent).then(None).otherwise(pl.lit("+49")))
+    done = prepared(tmp_path, rows=rows, **{"data.completeness": [GAPS, {**GAPS, "columns": ["phone"], "over": ["sex", "sex*age_band"]}]})
+    assert finding(done, "completeness", "completeness.phone").verdict is Verdict.PASS
+    assert done.failed() == {"completeness": ["completeness.sex.phone", "completeness.sex*age_band.phone"]}
+    worst = finding(done, "completeness", "completeness.sex.phone")
+    assert {group["name"]: float(group["value"]) < 0.85 for group in worst.groups} == {"female": True, "male": False}
+
+
+def test_completeness_of_a_column_that_is_not_there_is_an_error(tmp_path: Path) -> None:
+    done = prepared(tmp_path, **{"data.completeness": [GAPS]})
+    assert finding(done, "completeness", "completeness.phone").verdict is Verdict.ERROR
+
+
+def shifted(done: Prepared, **references: str) -> GateReport:
+    return next(report for report in s1.judge(replace(done.work, references=references), done.draft) if report.gate == "shift")
+
+
+def test_data_that_moved_away_from_the_approved_data_fails_shift_and_the_same_data_passes(tmp_path: Path) -> None:
+    before = prepared(tmp_path / "before", **{"data.shift": [MOVED]})
+    assert before.gates["shift"].verdict is Verdict.NOT_APPLICABLE  # no approved model yet
+    approved = str(before.work.artefacts.put_bytes(before.dataset.manifest()))
+    assert shifted(before, production=approved).verdict is Verdict.PASS
+    poorer = simulated(tmp_path).with_columns(pl.col("monthly_income").clip(500, 1800))
+    after = prepared(tmp_path / "after", rows=poorer, **{"data.shift": [MOVED]})
+    work = replace(after.work, artefacts=before.work.artefacts)
+    for name in (*after.dataset.files().values(),):
+        before.work.artefacts.put_bytes(after.work.artefacts.get_bytes(Digest(name)))
+    report = shifted(replace(after, work=work), production=approved)
+    assert [found.id for found in report.failures] == ["shift.production.psi"]
+
+
+@pytest.mark.parametrize(("path", "value", "said"), [
+    ("data.completeness", [{**GAPS, "metric": "duplicate_keys", "at_most": 1, "at_least": None}], "bounds completeness, not duplicate_keys"),
+    ("data.completeness", [{**GAPS, "over": ["religion"]}], "religion is not declared under data.protected"),
+    ("data.completeness", [{name: value for name, value in GAPS.items() if name != "at_least"}], "exactly one of at_least"),
+    ("data.shift", [{**MOVED, "metric": "prediction_flip_rate"}], "does not compare two datasets"),
+    ("data.shift", [{name: value for name, value in MOVED.items() if name != "at_most"}], "exactly one of at_least"),
+])
+def test_a_bound_on_completeness_or_shift_has_no_default_and_no_other_metric(tmp_path: Path, path: str, value: Any, said: str) -> None:
+    value = [{name: part for name, part in item.items() if part is not None} for item in value]
+    with pytest.raises(DeclarationError, match=said):
+        load_definition(write_small_lender(tmp_path, **{path: value}))

@@ -173,6 +173,14 @@ class Drawing:
         )
 
 
+    def scrap(self, width: float, height: float) -> str:
+        """What is on the sheet as a small picture without paper or words, for beside a sentence; empty if nothing is."""
+        body = "".join(f'<path d="{"".join(parts)}" {look}/>' for (_, look), parts in
+                       sorted(self._shapes.items(), key=lambda item: item[0][0]))
+        return (f'<svg xmlns="http://www.w3.org/2000/svg" width="{at(width)}" height="{at(height)}" viewBox="0 0 {at(width)} {at(height)}" '
+                f'aria-hidden="true">{body}</svg>') if body else ""
+
+
 def fitted(draw: Callable[[int], str], rows: int) -> str:
     """The chart with as many of its rows as fit into `LIMIT` bytes; `draw(n)` shows the first n and says how many it leaves out."""
     best = draw(rows)

@@ -141,7 +141,20 @@ def _row(sheet: Drawing, gate: str, finding: Finding, y: float) -> None:
     sheet.sign(_VERDICT, y + 23, sign, verdict, size=11, room=WIDTH - 6 - _VERDICT)
 
 
-def _track(sheet: Drawing, finding: Finding, value: float, sign: Sign, y: float) -> None:
+def strip_svg(finding: Finding) -> str:
+    """One finding's track alone, for a line of a table; empty where there is no number or no bound to hold it against.
+
+    It says nothing that the words beside it do not say, so it is hidden from screen readers.
+    """
+    value = measured(finding.value)
+    if value is None:
+        return ""
+    sheet = Drawing()
+    _track(sheet, finding, value, sign_of(finding)[0], 11, 2)
+    return sheet.scrap(_TRACK_WIDTH + 4, 22)
+
+
+def _track(sheet: Drawing, finding: Finding, value: float, sign: Sign, y: float, begin: float = _TRACK) -> None:
     low, high = allowed(finding)
     lower, upper = measured(finding.lower), measured(finding.upper)
     marks = [mark for mark in (low, high) if mark is not None]
@@ -150,10 +163,10 @@ def _track(sheet: Drawing, finding: Finding, value: float, sign: Sign, y: float)
     start, end = strip([part for part in (value, lower, upper, *marks) if part is not None])
 
     def x(part: float) -> float:
-        return _TRACK + _TRACK_WIDTH * (part - start) / (end - start)
+        return begin + _TRACK_WIDTH * (part - start) / (end - start)
 
-    sheet.rect(_TRACK, y - 5, _TRACK_WIDTH, 10, TRACK)
-    left, right = x(low) if low is not None else _TRACK, x(high) if high is not None else _TRACK + _TRACK_WIDTH
+    sheet.rect(begin, y - 5, _TRACK_WIDTH, 10, TRACK)
+    left, right = x(low) if low is not None else begin, x(high) if high is not None else begin + _TRACK_WIDTH
     sheet.rect(left, y - 5, right - left, 10, LIGHT_GREEN)
     colour = _COLOUR[sign]
     if lower is not None and upper is not None:

@@ -118,6 +118,8 @@ def is_narrow(finding: Finding) -> bool:
     bound = low if low is not None else high
     if bound is None:
         return False
+    if lower is None and value == bound == int(bound) and abs(bound) * NARROW < 1:
+        return False  # a small count that is exactly enough: there is no nearer one that passes
     past = (low is not None and lower is not None and lower < low) or (high is not None and upper is not None and upper > high)
     return past or (bound != 0 and abs(value - bound) < NARROW * abs(bound))
 

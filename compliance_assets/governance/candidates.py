@@ -1,0 +1,211 @@
+"""Every candidate that a system ever had, the refused ones too: how far each came, on what evidence, and why it went no further.
+
+A candidate is a line of stage records from the raw file to wherever it ended. It is read from the records alone: what a later
+stage consumed belongs to the same line; what nothing consumed is where a line ends. Answers from earlier records (reuse) are no
+candidates of their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from compliance_assets.errors import ComplianceError, Misused
+from compliance_assets.evidence.archive import Record
+from compliance_assets.evidence.deployments import DesiredState, desired_state
+from compliance_assets.governance.review import open_review
+from compliance_assets.pipeline import River
+from compliance_assets.policy.gates import Verdict
+from compliance_assets.policy.river import RIVER, rule_named
+from compliance_assets.trust.canonical import Digest, parse_canonical, parse_rfc3339
+
+State = Literal["production", "rollout", "approved", "waiting", "refused", "rejected", "error", "undone", "past", "expired", "stopped"]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One line of records. `chain`: by asset in river order; its last is `tip`."""
+
+    system: str
+    chain: Mapping[str, Record]
+    tip: Record
+
+    @property
+    def index(self) -> int:
+        """The ledger index of its last record: what names this candidate in an address."""
+        return self.tip.index
+
+    @property
+    def model(self) -> str:
+        """The digest of its model file; empty before there is one."""
+        files = self.chain["candidate_model"].body.files if "candidate_model" in self.chain else {}
+        return str(files["model/model.skops"]) if "model/model.skops" in files else ""
+
+    @property
+    def failures(self) -> tuple[str, ...]:
+        """One sentence for each finding that stopped it."""
+        return tuple(finding.sentence() for report in self.tip.body.reports if report.verdict is not Verdict.NOT_RUN
+                     for finding in report.failures)
+
+
+@dataclass(frozen=True)
+class Fate:
+    """What became of a candidate: one word for the eye, one sentence for the reader, the ledger index that says so."""
+
+    state: State
+    sentence: str
+    said_by: int
+
+
+def candidates(river: River, system: str) -> tuple[Candidate, ...]:
+    """Every candidate of a system, newest first."""
+    return _lines(system, _executions(river, system))
+
+
+def candidate_at(river: River, system: str, index: int) -> Candidate:
+    """The line that ends at, or goes through, the stage record at this ledger index. Misused where there is none."""
+    executions = _executions(river, system)
+    found = next((record for record in executions if record.index == index), None)
+    if found is None:
+        raise Misused(f"Ledger entry {index} is no stage record of {system}.", rule="candidate", value=str(index),
+                      remedy="Take one from the list of its releases and runs.")
+    return Candidate(system, _chain(found, executions), found)
+
+
+def latest(river: River, system: str) -> Candidate | None:
+    """The candidate that the pipeline is at: the newest line under the definition at hand, or None."""
+    definition = river.definition(system).digest
+    return next((one for one in candidates(river, system) if one.tip.body.definition == definition), None)
+
+
+def _executions(river: River, system: str) -> tuple[Record, ...]:
+    found = [record for rule in RIVER for record in river.archive.made_by(system, rule.name)]
+    return tuple(sorted(found, key=lambda record: record.index))
+
+
+def _lines(system: str, executions: tuple[Record, ...]) -> tuple[Candidate, ...]:
+    consumed = {(record.body.definition, asset, digest) for record in executions for asset, digest in record.body.inputs.items()}
+    tips: dict[tuple[str, str, str], Record] = {}
+    for record in executions:
+        name = (record.body.definition, rule_named(record.body.stage).makes, record.body.output)
+        if record.body.outcome != "passed" or name not in consumed:
+            tips[name] = record
+    ordered = sorted(tips.values(), key=lambda record: record.index, reverse=True)
+    return tuple(Candidate(system, _chain(tip, executions), tip) for tip in ordered)
+
+
+def _chain(tip: Record, executions: tuple[Record, ...]) -> dict[str, Record]:
+    """What a record rests on, as it stood when that record was made."""
+    found = {rule_named(tip.body.stage).makes: tip}
+    todo = [tip]
+    while todo:
+        record = todo.pop()
+        for asset, digest in record.body.inputs.items():
+            made = [other for other in executions if other.body.output == digest and other.index < record.index
+                    and other.body.stage == rule_named(asset).name and other.body.outcome != "error"]
+            same = [other for other in made if other.body.definition == record.body.definition]
+            if asset not in found and made:
+                found[asset] = (same or made)[-1]
+                todo.append(found[asset])
+    return {rule.makes: found[rule.makes] for rule in RIVER if rule.makes in found}
+
+
+def answering(river: River, system: str) -> DesiredState:
+    """What the deployment records say should answer in the environment that the system is deployed to."""
+    name = river.definition(system).system.deployment.environment
+    return desired_state(name, river.archive.deployments(name))
+
+
+def fate(river: River, one: Candidate, state: DesiredState | None = None) -> Fate:
+    """What became of a candidate, as the records say it now."""
+    state = state or answering(river, one.system)
+    body, index = one.tip.body, one.index
+    rule = rule_named(body.stage)
+    rollout = _rolled_out(one, state)
+    if rollout is not None:
+        return rollout
+    if body.outcome == "error":
+        return Fate("error", f"{rule.title} could not be computed: {error_said(river, one.tip)}", index)
+    if body.outcome == "failed":
+        word: State = "rejected" if body.stage == "pre_deployment_approval" else "refused"
+        return Fate(word, f"{'Rejected by people' if word == 'rejected' else f'Refused at {rule.title.lower()}'}: "
+                          f"{'; '.join(one.failures[:3]) or 'no finding was recorded'}", index)
+    head = river.head(one.system, rule.makes)
+    if body.definition != river.definition(one.system).digest or head != body.output:
+        return Fate("past", f"Ended after {rule.title.lower()}: a later candidate or definition stands in its place.", index)
+    if body.stage == "integration_testing":
+        return _before_people(river, one)
+    if body.stage == "pre_deployment_approval":
+        return _before_deployment(river, one)
+    return Fate("stopped", f"Passed {rule.title.lower()}; the next stage was not run.", index)
+
+
+def approvers(river: River, approval: str) -> str:
+    """Who approved, in which role, as the approval says it: `owner-1 (technical_owner), …`."""
+    said = river.value("approval", Digest.parse(approval)).model_dump()["approvers"]
+    return ", ".join(f"{person} ({role})" for person, role in said) or "nobody"
+
+
+def error_said(river: River, record: Record) -> str:
+    """The words of a stage that could not compute; unknown where they cannot be read."""
+    try:
+        return str(parse_canonical(river.archive.artefacts.get_bytes(Digest.parse(record.body.output)))["message"])
+    except ComplianceError as error:
+        return f"unknown ({error})"
+
+
+def _rolled_out(one: Candidate, state: DesiredState) -> Fate | None:
+    if "approval" not in one.chain:
+        return None
+    approval = one.chain["approval"].body.output
+    if approval not in state.rollouts:
+        return None
+    rollout = state.rollouts[approval]
+    last = rollout.last
+    where = f"in {state.environment}"
+    if state.production is not None and state.production.approval == approval:
+        since = next((h for h in reversed(rollout.happened) if h.action in ("full_rollout", "rolled_back")), last)
+        return Fate("production", f"Answers {where} since {since.at}.", since.index)
+    if state.candidate is not None and state.candidate.approval == approval:
+        return Fate("rollout", f"Rollout {where} under way: {last.action.replace('_', ' ')} at {last.at}.", last.index)
+    if last.action in ("aborted", "rolled_back", "withdrawn"):
+        return Fate("undone", f"Its rollout {where} was undone ({last.action.replace('_', ' ')}): "
+                              f"{last.reason or 'no reason was recorded'}", last.index)
+    if any(h.action == "full_rollout" for h in rollout.happened):
+        return Fate("past", f"Was in production {where} until another release took its place.", last.index)
+    return Fate("rollout", f"Its rollout {where} has not ended: {last.action.replace('_', ' ')} at {last.at}.", last.index)
+
+
+def _before_people(river: River, one: Candidate) -> Fate:
+    try:
+        _, _, found = open_review(river, one.system)
+    except ComplianceError as error:
+        return Fate("stopped", str(error), one.index)
+    if found.rejected:
+        who = ", ".join(record.body.person for record in found.rejected)
+        return Fate("rejected", f"Rejected by {who}; the approval stage has not recorded it yet.", found.rejected[-1].index)
+    if found:
+        return Fate("approved", "Enough people approved; the approval stage has not admitted it yet.", found.counted[-1].index)
+    return Fate("waiting", f"Waits for people: {found.waiting_for()}.", one.index)
+
+
+def _before_deployment(river: River, one: Candidate) -> Fate:
+    """An approval on record counts for nothing once it has lapsed or somebody took it back: what people say now decides."""
+    now = _before_people(river, one)
+    approval = one.tip.body.output
+    expires = str(river.value("approval", Digest.parse(approval)).model_dump()["expires"])
+    if now.state == "approved":
+        return Fate("approved", f"Approved by {approvers(river, approval)}; not deployed yet. Valid until {expires}.", one.index)
+    if now.state != "waiting":
+        return now
+    why = f"the approval expired at {expires} before anything was deployed" if parse_rfc3339(expires) <= river.now() else \
+        "somebody took it back or put it off, or who may approve has changed"
+    return Fate("expired", f"Approved once, but {why}. {now.sentence}", one.index)
+
+
+def refused_since(river: River, systems: Iterable[str], since: Any) -> tuple[tuple[Candidate, Fate], ...]:
+    """What the pipeline refused or could not compute since a moment, newest first."""
+    found = [(one, fate(river, one)) for system in systems for one in candidates(river, system)
+             if parse_rfc3339(one.tip.body.finished) >= since and one.tip.body.outcome != "passed"]
+    return tuple(sorted(found, key=lambda pair: pair[0].index, reverse=True))

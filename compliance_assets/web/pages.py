@@ -1,0 +1,179 @@
+"""The governance pages: what is in production, what waits for whom, what was refused and why, and the evidence for all of it.
+
+One ASGI application without a script: every page is whole when it arrives. It reads and cannot write: it holds no key, and people
+sign with the command line. Each request meets, in this order, its address, path, method and origin (`request_rules`), sign-in
+(`sign_in`), and then a view that asks `governance` for plain data and hands it to a template.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, RedirectResponse, Response
+from starlette.routing import Mount
+from starlette.types import Receive, Scope, Send
+
+from compliance_assets.errors import ComplianceError, Misused
+from compliance_assets.web.page_views import VIEWS, View
+from compliance_assets.web.project_reading import ProjectReading
+from compliance_assets.web.rendering import PRIVATE, page, style
+from compliance_assets.web.request_rules import (
+    LOGIN,
+    LOGOUT,
+    OwnNames,
+    Refused,
+    check_fetch_site,
+    check_method,
+    comes_from_own_page,
+    read_path,
+)
+from compliance_assets.web.sessions import Session
+from compliance_assets.web.sign_in import SignIn, own_path
+from compliance_assets.web.ui_users import User
+
+if TYPE_CHECKING:
+    import socket
+
+STYLE, ALIVE = "/style.css", "/health/live"
+log = logging.getLogger("compliance_assets.pages")
+
+
+class Pages:
+    """One ASGI application: every request is refused with a reason, or answered with a page."""
+
+    def __init__(self, project: ProjectReading, names: OwnNames, port: int, users: Iterable[User], dagster: str = "") -> None:
+        self._project = project
+        self._names = names
+        self._door = SignIn(users, f"compliance_pages_{port}", LOGIN)
+        self._dagster = dagster
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            raise RuntimeError("the pages speak HTTP only")
+        request = Request(scope, receive, send)
+        session: Session | None = None
+        try:
+            answer = await self._answer(request)
+        except Refused as error:
+            log.info("%s", json.dumps({"event": "refused", "status": error.status, "rule": error.rule, "method": request.method,
+                                       "path": scope["path"][:120]}))
+            answer = self._refusal(request, error, session)
+        await answer(scope, receive, send)
+
+    async def _answer(self, request: Request) -> Response:
+        host = self._names.check(request.headers)
+        path = read_path(request.scope["raw_path"])
+        check_method(request.method, path, request.headers)
+        changes = request.method == "POST"
+        if changes and path not in (LOGIN, LOGOUT):
+            raise Refused("These pages are only read.", status=405, rule="methods", value=f"{request.method} {path}"[:80],
+                          remedy="Decisions are signed with `compliance approve`, `reject` or `defer`.")
+        own = comes_from_own_page(request.headers, host)
+        check_fetch_site(request.method, path, request.headers, changes=changes)
+        if path == STYLE:
+            return Response(style(), media_type="text/css", headers={**PRIVATE, "Cache-Control": "no-cache"})
+        if path == ALIVE:
+            return PlainTextResponse("alive\n", headers=PRIVATE)
+        if path == LOGIN:
+            return await self._login(request, own)
+        session = self._door.session(request.headers, from_own_page=own, changes=changes)
+        if path == LOGOUT:
+            return self._logout(session, changes)
+        return await run_in_threadpool(self._view, request, path, session)
+
+    # ------------------------------------------------------------------------------------------------------- pages
+
+    def _view(self, request: Request, path: str, session: Session) -> Response:
+        common = self._common(session)
+        for pattern, view in VIEWS:
+            found = re.fullmatch(pattern, path)
+            if found is not None:
+                return self._shown(view, request, found.groupdict(), common)
+        return page("problem.html", 404, **common, section="", title="There is no such page", message="Nothing here has this address.",
+                    rule="address", value=path[:120], remedy="Start from the front page.")
+
+    def _shown(self, view: View, request: Request, parts: dict[str, Any], common: dict[str, Any]) -> Response:
+        """The one place where a refusal of the house becomes a page."""
+        try:
+            river = self._project.river()
+            # What stands after the ? is told apart from the address, so that it can never take the place of a checked part of it.
+            return view(river, {**{f"?{name}": value for name, value in request.query_params.items()}, **parts}, common)
+        except ComplianceError as error:
+            absent = isinstance(error, Misused)
+            return page("problem.html", 404 if absent else 503, **common, section="",
+                        title="Not found" if absent else "This cannot be shown", message=error.message, rule=error.rule,
+                        value=error.value[:200], remedy=error.remedy)
+
+    def _common(self, session: Session | None) -> dict[str, Any]:
+        return {"user": session.user if session else None, "dagster": self._dagster, "now": datetime.now(UTC), "logout": LOGOUT}
+
+    def _refusal(self, request: Request, error: Refused, session: Session | None) -> Response:
+        as_page = "text/html" in request.headers.get("accept", "")
+        if error.status == 401 and as_page and request.method == "GET":
+            query = request.url.query
+            following = own_path(request.url.path + (f"?{query}" if query else ""))
+            return page("sign_in.html", 401, **self._common(None), section="", following="/" if following.startswith(LOGIN) else following,
+                        said="", login=LOGIN)
+        answer: Response = page("problem.html", error.status, **self._common(session), section="", title="Refused", message=error.message,
+                                rule=error.rule, value=error.value, remedy=error.remedy)
+        if error.status == 401:
+            answer.headers["WWW-Authenticate"] = 'Bearer realm="compliance"'
+        if error.status == 429:
+            answer.headers["Retry-After"] = error.value
+        return answer
+
+    # ----------------------------------------------------------------------------------------------------- sign-in
+
+    async def _login(self, request: Request, from_own_page: bool) -> Response:
+        if request.method != "POST":
+            session = self._door.signed_in(request.headers)
+            return RedirectResponse("/", status_code=303, headers=PRIVATE) if session else page(
+                "sign_in.html", 200, **self._common(None), section="", following="/", said="", login=LOGIN)
+        token, following = await self._door.form(request, from_own_page=from_own_page)
+        try:
+            user = self._door.check_token(token)
+        except Refused as error:
+            answer: Response = page("sign_in.html", error.status, **self._common(None), section="", following=following, said=str(error),
+                                    login=LOGIN)
+            if error.status == 429:
+                answer.headers["Retry-After"] = error.value
+            return answer
+        log.info("%s", json.dumps({"event": "signed in", "user": user.name, "role": user.role}))
+        entered = RedirectResponse(following, status_code=303, headers=PRIVATE)
+        entered.set_cookie(self._door.cookie, self._door.sessions.start(user), max_age=self._door.sessions.seconds, path="/", httponly=True,
+                           samesite="strict")
+        return entered
+
+    def _logout(self, session: Session, changes: bool) -> Response:
+        if not changes:
+            raise Refused("Signing out is a POST.", status=405, rule="methods", value="GET", remedy=f"Open {LOGIN}.")
+        self._door.sessions.end(session)
+        left = RedirectResponse(LOGIN, status_code=303, headers=PRIVATE)
+        left.delete_cookie(self._door.cookie, path="/", httponly=True, samesite="strict")
+        return left
+
+
+def build_pages(root: Path, host: str, port: int, users: Iterable[User], *, home: Path | None = None, dagster: str = "") -> Starlette:
+    """The pages of the project at `root` as an application that answers as `host:port` for `users`; `dagster`: where its pages answer."""
+    pages = Pages(ProjectReading(root, home), OwnNames.of(host, port), port, users, dagster)
+    return Starlette(routes=[Mount("/", app=pages)])
+
+
+def run_pages(root: Path, host: str, port: int, users: Iterable[User], *, home: Path | None = None, dagster: str = "",
+              listening: socket.socket | None = None, started: Callable[[], None] = lambda: None) -> None:
+    """Serve the pages until told to stop (SIGINT, SIGTERM). `listening`: an already bound socket for this port."""
+    import uvicorn
+
+    config = uvicorn.Config(build_pages(root, host, port, users, home=home, dagster=dagster), host=host, port=port, proxy_headers=False,
+                            server_header=False, access_log=False, log_level="warning", ws="none")
+    started()
+    uvicorn.Server(config).run(sockets=[listening] if listening is not None else None)

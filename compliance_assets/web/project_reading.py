@@ -1,0 +1,59 @@
+"""The project as it stands on disk at this moment, opened for reading: pages must not show yesterday's declaration.
+
+The archive stays open between requests (what it proved once it need not prove again); organisation.yaml and the declarations are read
+again as soon as a file that they cover changed. Nothing here can append: a reader holds no key.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from compliance_assets.pipeline import River, open_river
+from compliance_assets.policy.definition import JUDGING_FILES, JUDGING_ROOMS, PACKAGE_ROOT, find_systems
+
+Stamp = tuple[tuple[str, int, int], ...]
+
+
+class ProjectReading:
+    """Opens one project, and reads it again when its people or its declarations have changed."""
+
+    def __init__(self, root: Path, home: Path | None = None) -> None:
+        self.root, self._home = root, home
+        self._lock = threading.Lock()
+        self._river: River | None = None
+        self._people: Stamp = ()
+        self._declared: Stamp = ()
+
+    def river(self) -> River:
+        """The project now. Raises what opening it raises (an unreadable organisation.yaml, a damaged ledger)."""
+        with self._lock:
+            people, declared = _stamp((self.root / "organisation.yaml",)), _stamp(self._covered())
+            if self._river is None or people != self._people:
+                self._river = open_river(self.root, self._home, writer=False)
+            elif declared != self._declared:
+                self._river = replace(self._river, _definitions={})
+            self._people, self._declared = people, declared
+            return self._river
+
+    def _covered(self) -> Iterator[Path]:
+        """Every file that some definition covers, whether or not it can be read as one: the systems' own and the judging code."""
+        for folder in find_systems(self.root):
+            yield from (path for path in sorted(folder.rglob("*")) if "__pycache__" not in path.parts)
+        for room in JUDGING_ROOMS:
+            yield from sorted((PACKAGE_ROOT / room).rglob("*.py"))
+        yield from (PACKAGE_ROOT / name for name in JUDGING_FILES)
+
+
+def _stamp(paths: Iterable[Path]) -> Stamp:
+    """Name, size and moment of change of each file; a file that is gone has none."""
+    found = []
+    for path in paths:
+        try:
+            state = path.stat()
+        except FileNotFoundError:
+            continue
+        found.append((str(path), state.st_size, state.st_mtime_ns))
+    return tuple(found)
