@@ -176,6 +176,9 @@ def _declaration(declared: Mapping[str, Any]) -> dict[str, Any]:
 def _data(data: dict[str, Any]) -> dict[str, Any]:
     uses = data.pop("used_as_features", "none")
     data["used_as_features"] = {} if uses == "none" else _keyed((use["attribute"], {"because": use["because"]}) for use in uses)
+    for family in ("completeness", "shift"):
+        if family in data:
+            data[family] = _bounds(data[family])
     data["intersections"] = dict.fromkeys(data.pop("intersections", []), True)
     return data
 
@@ -199,13 +202,17 @@ def _evaluation(evaluation: dict[str, Any]) -> dict[str, Any]:
 
 
 def _bounds(bounds: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Each bound once for every attribute it is over, with what it accepts as an interval."""
+    """Each bound once for every attribute it is over and every column it is about, with what it accepts as an interval."""
     found: list[tuple[str, Any]] = []
     for bound in bounds:
-        rest = {name: value for name, value in bound.items() if name not in ("metric", "over", "at_least", "at_most", "between")}
+        rest = {name: value for name, value in bound.items()
+                if name not in ("metric", "over", "at_least", "at_most", "between", "columns", "against")}
         accepts = list(bound["between"]) if "between" in bound else [bound.get("at_least"), bound.get("at_most")]
         over = bound["over"] if bound.get("over") else [None]
-        found += [(bound["metric"] + (f" over {name}" if name else ""), {**rest, "accepts": accepts}) for name in over]
+        about = [f" of {column}" for column in bound["columns"]] if "columns" in bound else [""]
+        past = f" against {bound['against']}" if "against" in bound else ""
+        found += [(bound["metric"] + column + (f" over {name}" if name else "") + past, {**rest, "accepts": accepts})
+                  for column in about for name in over]
     # Two bounds on the same thing are told apart by their strength, not by where they stand.
     return _keyed(sorted(found, key=lambda item: (item[0], str(item[1].get("level", "")), str(item[1].get("judged_on", "")))))
 

@@ -145,6 +145,13 @@ RULES: tuple[Rule, ...] = (
     _rule("declaration data provenance legal_basis", judge.structural, (GOVERNANCE, LEGAL, DPO), "Art. 10(2)(b)",
           "why the data may be processed"),
     _rule("declaration data provenance *", judge.structural, _GOVERNED, "Art. 10(2)(b)", "where the data comes from"),
+    _rule("declaration data completeness *", judge.lost_weakens, _GOVERNED, "Art. 10(2)(f), Art. 10(3)", "a bound on gaps"),
+    _rule("declaration data completeness * accepts", judge.wider_weakens, _GOVERNED, "Art. 10(2)(f), Art. 10(3)", "a bound on gaps"),
+    _rule("declaration data shift *", judge.lost_weakens, _GOVERNED, "Art. 9(8), Art. 10(3)", "a bound on shift"),
+    _rule("declaration data shift * accepts", judge.wider_weakens, _GOVERNED, "Art. 9(8), Art. 10(3)", "a bound on shift"),
+    _rule("declaration data [cs]* * judged_on", judge.becomes_weak("point"), _GOVERNED, "Art. 9(8)",
+          "the end of the interval on which a bound is judged"),
+    _rule("declaration data [cs]* * because", judge.wording, NEUTRAL_REVIEW, "Art. 9(8)", "the reason of a bound"),
     _rule("declaration data contract", judge.structural, _GOVERNED, "Art. 10(3)", "which file is the data contract"),
     _rule("declaration data **", judge.structural, _SYSTEM, "Art. 10(2)(c)", "how the data is prepared", SIGNIFICANT),
     # features

@@ -60,7 +60,8 @@ class Forger:
         self.text = {id(entry): text for entry, text in zip(self.entries, self.original, strict=True)}
         self.only: dict[int, tuple[str, ...]] = {}
         self.people = False
-        """True: people sign whatever is put before them; False: what they signed stays as it is."""
+        """True: people sign whatever is put before them; False: only decisions that the attack makes or changes are signed anew, by whoever
+        they name, with the ledger's head that they had."""
         self.signed_by: dict[int, str] = {}
 
     # finding things

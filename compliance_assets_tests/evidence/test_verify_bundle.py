@@ -806,3 +806,32 @@ def test_the_archive_and_the_auditor_say_the_same_of_the_definition_in_force(wor
     for before in range(archive.ledger.size + 1):
         ours = archive.definition_in_force(SYSTEM, before=before)
         assert found.in_force(before) == (ours if ours is None else str(Digest(ours)))
+
+
+LAYERS: dict[str, tuple[str, ...]] = {
+    "findings": ("_check_finding", "_check_gate"), "bounds": ("_check_bounds",), "people's signatures": ("_signed_by_person",),
+    "machines' signatures": ("_signed_by_machines",), "entries": ("check_entry",), "stages": ("check_stage",),
+    "approvals": ("check_approval",), "deployments": ("check_deployment",), "deployed": ("check_deployed",),
+    "stages and approvals": ("check_stage", "check_approval"), "approvals and deployments": ("check_approval", "check_deployment"),
+    "stages, approvals and deployments": ("check_stage", "check_approval", "check_deployment"),
+    "entries and stages": ("check_entry", "check_stage"), "entries and approvals": ("check_entry", "check_approval"),
+}
+"""What can be taken out of the verifier, from one check to three that look at the same thing."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("attack", [row[1] for row in ATTACKS], ids=[row[0] for row in ATTACKS])
+def test_each_attack_succeeds_when_its_own_check_is_taken_out(world: Path, tmp_path: Path, attack: Attack,
+                                                             monkeypatch: pytest.MonkeyPatch) -> None:
+    forger = Forger(world / "bundle", world / ".compliance" / "keys")
+    attack(forger)
+    folder, head, policy = forger.write(tmp_path / "forged")
+    assert said(folder, head, policy)
+    succeeded = []
+    for layer, names in LAYERS.items():
+        with monkeypatch.context() as patched:
+            for name in names:
+                patched.setattr(vb.Bundle if hasattr(vb.Bundle, name) else vb, name, lambda *_: None)
+            if not said(folder, head, policy):
+                succeeded.append(layer)
+    assert succeeded, "no single layer refused it: the attack is refused by something that it does not mean to attack"

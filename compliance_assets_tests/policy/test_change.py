@@ -314,6 +314,23 @@ def test_lists_that_are_only_written_in_another_order_do_not_weaken(parts: dict[
     assert not any(change.direction == "weakens" for change in found)
 
 
+def test_bounds_on_gaps_and_shift_are_known_by_their_columns(parts: dict[str, Any]) -> None:
+    bound = {"metric": "completeness", "at_least": "0.99", "at_most": None, "between": None, "judged_on": "point", "because": "hardly a gap",
+             "over": ["sex"], "columns": ["age", "monthly_income"]}
+    shift = {"metric": "psi", "at_least": None, "at_most": "0.25", "between": None, "judged_on": "point", "because": "another population",
+             "over": [], "columns": ["age"], "against": "production"}
+    before = copy.deepcopy(parts)
+    before["declaration"]["data"].update(completeness=[bound], shift=[shift])
+    for edit, where in ((put("data.completeness.0.at_least", "0.5"), "data.completeness[completeness of age over sex].accepts"),
+                        (put("data.completeness.0.columns", ["monthly_income"]), "data.completeness[completeness of age over sex]"),
+                        (put("data.shift.0.at_most", "0.9"), "data.shift[psi of age against production].accepts"),
+                        (put("data.shift", []), "data.shift[psi of age against production]")):
+        after = copy.deepcopy(before)
+        edit(after)
+        found = {change.where: change for change in changes(before, after)}
+        assert found[where].direction == "weakens" and GOVERNANCE in found[where].review, found
+
+
 def test_numbers_are_compared_as_numbers_not_as_text(parts: dict[str, Any]) -> None:
     found = changed(parts, put("evaluation.performance.1.at_most", "0.1e0"))
     assert [change.direction for change in found] == ["strengthens"]
