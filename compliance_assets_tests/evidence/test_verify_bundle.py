@@ -116,7 +116,7 @@ def test_a_bundle_is_not_written_over_something_and_not_of_nothing(world: Path, 
         export(archive, "nobodys_system", tmp_path / "other")
 
 
-@pytest.mark.parametrize("flips", [1, pytest.param(12, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("flips", [1, pytest.param(3, marks=pytest.mark.slow)])
 def test_a_bit_flipped_in_any_covered_file_is_refused(bundle: Path, flips: int) -> None:
     head, draw = head_of(bundle), random.Random(7)
     survivors, covered = [], sorted(verified(bundle, head).verified)
