@@ -149,6 +149,9 @@ def _fairlearn_rates(groups: tuple[str, ...], cells: bytes) -> Mapping[str, tupl
     group, label, decision = np.nonzero(counts)
     if len(group) == 0:
         return dict.fromkeys(functions, ())
+    if len(group) == 1:
+        # fairlearn squeezes a single row to a scalar and refuses it; the same cell twice has the same rates.
+        group, label, decision = (np.repeat(column, 2) for column in (group, label, decision))
     weights = {"sample_weight": counts[group, label, decision].astype(np.float64)}
     frame = MetricFrame(metrics=functions, y_true=label, y_pred=decision, sensitive_features=group,
                         sample_params=dict.fromkeys(functions, weights))
