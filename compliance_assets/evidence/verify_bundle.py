@@ -42,7 +42,7 @@ SIGNED_BY = {"stage": ("pipeline", "gate"), "reuse": ("pipeline",), "deployment"
              "definition": ("pipeline",)}
 SUBJECTS = ("staged-model", "model", "evaluation-report", "integration-report", "dataset", "definition", "environment", "rollout")
 SEVERITY = ("PASS", "NOT_APPLICABLE", "NOT_RUN", "INCONCLUSIVE", "INSUFFICIENT_DATA", "FAIL", "ERROR")
-LINKS = {"features": {"dataset": "dataset"}, "candidate_model": {"features": "features"},
+LINKS = {"dataset": {}, "features": {"dataset": "dataset"}, "candidate_model": {"features": "features"},
          "evaluation_report": {"candidate_model": "candidate", "features": "features"},
          "staged_model": {"candidate_model": "candidate", "evaluation_report": "evaluation"},
          "integration_report": {"staged_model": "staged", "features": "features"},
@@ -606,8 +606,9 @@ class Bundle:
         value = self.value(body["output"])
         if value["system"] != self.system:
             no("its output is of another system")
-        for asset, key in LINKS.get(rule["makes"], {}).items():
-            if asset in body["inputs"] and key in value and value[key] != body["inputs"][asset]:
+        for asset, key in LINKS[rule["makes"]].items():
+            # A link that is missing on either side is a broken one.
+            if asset not in body["inputs"] or key not in value or value[key] != body["inputs"][asset]:
                 no(f"its output names another {asset} than its record")
         if rule["reports"] and value["gates"] != body["gates"]:
             no("the verdicts in its report are not those in its record")
