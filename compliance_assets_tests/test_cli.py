@@ -112,6 +112,12 @@ def test_waiting_for_people_exits_with_1_and_says_for_whom(in_review: Path) -> N
     assert "Waiting for 1 × technical_owner; 1 × governance_lead" in done.stderr
 
 
+def test_machines_are_told_what_was_done_before_the_refusal(in_review: Path) -> None:
+    body = json.loads(compliance("run", SYSTEM, "--from", "integration_testing", "--json", cwd=in_review, check=1).stdout)
+    assert [stage["asset"] for stage in body["stages"]] == ["integration_report"] and body["passed"] is False
+    assert body["error"] == "Waiting" and "technical_owner" in body["message"] and body["remedy"]
+
+
 def test_deferring_needs_a_date(in_review: Path) -> None:
     done = compliance("defer", SYSTEM, "--until", "soon", "--as", OWNER, "--role", "technical_owner", "--reason", REASON, cwd=in_review, check=2)
     assert "2027-01-31" in done.stderr

@@ -1,7 +1,7 @@
 """A person's door: verbs that a person types, answers that a person can read, `--json` for machines.
 
 Exit 0: done. 1: refused, with rule, value and remedy. 2: misused. Commands are imported when they are called, so that
-`compliance --help` costs nothing. The one `except ComplianceError` of this door is in `main`.
+`compliance --help` costs nothing. Refusals are said in `main`.
 """
 
 from __future__ import annotations

@@ -33,27 +33,33 @@ def run(system: str, stop: str, start: str, root: Path | None, as_json: bool) ->
     Stages that the same inputs, code and definition have already passed are not executed again. Exit 1 when a gate fails or
     people are still to be heard.
     """
-    from compliance_assets.errors import Waiting
-
-    river = open_project(root, listeners=() if as_json else (progress,))
-    drive_and_show(river, system, start, stop, as_json, Waiting)
+    drive_and_show(open_project(root, listeners=() if as_json else (progress,)), system, start, stop, as_json)
 
 
-def drive_and_show(river: object, system: str, start: str, stop: str, as_json: bool, waiting: type[Exception]) -> None:
-    """Drive, showing each stage as it ends; exit 1 after the first whose gate fails."""
-    from compliance_assets.pipeline import River, drive
+def drive_and_show(river: River, system: str, start: str, stop: str, as_json: bool) -> None:
+    """Drive, showing each stage as it ends; exit 1 after the first whose gate fails.
 
-    assert isinstance(river, River)
+    Machines get one document in any case: where a stage refuses, what was done before it and the refusal.
+    """
+    from compliance_assets.errors import ComplianceError
+    from compliance_assets.pipeline import drive
+
     outcomes = []
     passed = True
-    for outcome in drive(river, system, driver(), start=start, stop=stop):
-        passed = bool(outcome)
-        if as_json:
-            outcomes.append({"stage": outcome.stage.name, "asset": outcome.stage.makes, "digest": outcome.digest, "passed": passed,
-                             "reused": outcome.reused, "ledger_index": outcome.record_index,
-                             "gates": [report.as_json() for report in outcome.reports]})
-        else:
-            shown.advance_line(outcome)
+    try:
+        for outcome in drive(river, system, driver(), start=start, stop=stop):
+            passed = bool(outcome)
+            if as_json:
+                outcomes.append({"stage": outcome.stage.name, "asset": outcome.stage.makes, "digest": outcome.digest, "passed": passed,
+                                 "reused": outcome.reused, "ledger_index": outcome.record_index,
+                                 "gates": [report.as_json() for report in outcome.reports]})
+            else:
+                shown.advance_line(outcome)
+    except ComplianceError as refusal:
+        if not outcomes:  # for people, or before anything was done: as every other refusal
+            raise
+        shown.as_json({"system": system, "passed": False, "stages": outcomes, **refusal.as_json()})
+        raise click.exceptions.Exit(refusal.exit_code) from refusal
     if as_json:
         shown.as_json({"system": system, "passed": passed, "stages": outcomes})
     elif passed:
@@ -107,12 +113,10 @@ def deploy(system: str, root: Path | None, as_json: bool) -> None:
 
     Needs `compliance serve ENVIRONMENT` running, and traffic. A step without enough requests holds; doing this again goes on.
     """
-    from compliance_assets.errors import Waiting
-
     river = open_project(root, listeners=() if as_json else (progress,))
     # A rollout under way goes on, or is ended, under the approval it began with: stage 8 asks whether that still stands.
     start = "deployment" if _is_under_way(river, system) else "pre_deployment_approval"
-    drive_and_show(river, system, start, "deployment", as_json, Waiting)
+    drive_and_show(river, system, start, "deployment", as_json)
 
 
 def _is_under_way(river: River, system: str) -> bool:

@@ -91,6 +91,23 @@ class Attempt(DagsterWorld):
         runs = self.instance.get_runs()
         return runs[-1]
 
+    def forge_materialisation(self, digest: str, asset: dg.AssetKey | None = None) -> None:
+        """Tell Dagster, without any run, that `asset` (the barrier, if none is named) was published as `digest`."""
+        self.instance.report_runless_asset_event(dg.AssetMaterialization(asset or self.barrier, tags={"dagster/data_version": digest}))
+
+    def point_at_everything(self) -> None:
+        """Tell Dagster of everything that the target needs: the barrier as what did not pass, the rest as it is."""
+        river = self.river
+        for name in rule_named(self.scenario.target).needs:
+            digest = self.refused_digest if name == self.scenario.barrier else river.head(SYSTEM, name)
+            assert digest is not None
+            self.forge_materialisation(digest, key(name))
+
+    def behind_it_stands_the_wall(self) -> None:
+        """Whatever said no to this way, the wall would have: the target alone, with Dagster pointing at what did not pass, is refused too."""
+        self.point_at_everything()
+        self.refused(self.materialize(self.scenario.target).run_id)
+
     def nothing_came_of_it(self) -> None:
         """No stage made the target, and no record says that it passed."""
         river = self.river

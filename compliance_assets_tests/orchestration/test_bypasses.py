@@ -5,7 +5,8 @@ deploying without approval. In plain Dagster most of these succeed. The webserve
 in `test_bypasses_served`.
 
 So that it is the wall that refuses, and not a pointer that happens to be missing, each way is tried with Dagster pointing at what
-did not pass: `python -m compliance_assets_tests.emptied_wall` shows what becomes of these tests without the wall.
+did not pass; where something else says no first (Dagster's own validation, the barrier's gate), the wall is asked behind it.
+`python -m compliance_assets_tests.emptied_wall` shows that each of these tests fails without the wall.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from dagster._core.events import DagsterEvent, DagsterEventType, StepMaterializa
 from compliance_assets.orchestration.assets import system_definitions
 from compliance_assets.policy.river import rule_named
 from compliance_assets.trust.canonical import Digest
+from compliance_assets.trust.merkle import leaf_hash
 from compliance_assets_tests.orchestration.dagster_world import dagster_world, key
 from compliance_assets_tests.orchestration.scenarios import (
     BAD_DATA,
@@ -65,20 +67,6 @@ def bad_data(prepared: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
         yield world
 
 
-def forge_materialisation(world: Attempt, digest: str, asset: dg.AssetKey | None = None) -> None:
-    """Tell Dagster, without any run, that `asset` was published as `digest`."""
-    world.instance.report_runless_asset_event(dg.AssetMaterialization(asset or world.barrier, tags={"dagster/data_version": digest}))
-
-
-def point_at_everything(world: Attempt) -> None:
-    """Tell Dagster, without any run, of everything that the target needs: the barrier as what did not pass, the rest as it is."""
-    river = world.river
-    for name in rule_named(world.scenario.target).needs:
-        digest = world.refused_digest if name == world.scenario.barrier else river.head(SYSTEM, name)
-        assert digest is not None
-        forge_materialisation(world, digest, key(name))
-
-
 def forge_checks(world: Attempt) -> None:
     """Tell Dagster that every gate of the barrier passed, on its latest materialisation."""
     latest = world.instance.fetch_materializations(world.barrier, limit=1).records[0]
@@ -96,21 +84,21 @@ def forge_checks(world: Attempt) -> None:
 def test_running_only_the_downstream_asset_is_refused(tried: Attempt) -> None:
     for pointed in (False, True):
         if pointed:
-            forge_materialisation(tried, tried.refused_digest)
+            tried.forge_materialisation(tried.refused_digest)
         result = tried.materialize(tried.scenario.target)
         tried.refused(result.run_id)
         assert tried.scenario.says in tried.said(result.run_id)
 
 
 def test_training_itself_is_refused_on_a_dataset_whose_gate_failed(bad_data: Attempt) -> None:
-    forge_materialisation(bad_data, bad_data.refused_digest)
+    bad_data.forge_materialisation(bad_data.refused_digest)
     for names in (("candidate_model",), ("features", "candidate_model")):
         result = bad_data.materialize(*names)
         bad_data.refused(result.run_id)
 
 
 def test_running_upstream_and_downstream_without_the_middle_is_refused(tried: Attempt) -> None:
-    forge_materialisation(tried, tried.refused_digest)
+    tried.forge_materialisation(tried.refused_digest)
     names = ("dataset", tried.scenario.target) if tried.scenario is not BAD_DATA else ("features", "evaluation_report")
     result = tried.materialize(*names)
     tried.refused(result.run_id)
@@ -122,6 +110,7 @@ def test_running_barrier_and_target_again_is_refused_and_is_no_second_verdict(tr
     assert not result.success
     steps = {event.step_key for event in tried.events(result.run_id) if event.event_type_value == "STEP_START"}
     assert steps == {f"{SYSTEM}__{tried.scenario.barrier}"}
+    tried.behind_it_stands_the_wall()
 
 
 def test_checks_cannot_be_left_out(tried: Attempt) -> None:
@@ -131,7 +120,7 @@ def test_checks_cannot_be_left_out(tried: Attempt) -> None:
         with pytest.raises(dg.DagsterInvalidDefinitionError) as said:
             dg.materialize(tried.assets(), selection=selection, instance=tried.instance, raise_on_error=False)
         assert isinstance(said.value.__cause__, dg.DagsterInvalidSubsetError)
-    tried.nothing_came_of_it()
+    tried.behind_it_stands_the_wall()
 
 
 def test_assets_made_without_their_checks_are_refused(tried: Attempt) -> None:
@@ -183,11 +172,12 @@ def test_running_again_from_the_failure_is_refused(tried: Attempt) -> None:
     with dg.execute_job(reloaded(), instance=tried.instance, reexecution_options=options) as result:
         assert not result.success
     tried.nothing_came_of_it()
+    tried.behind_it_stands_the_wall()
 
 
 def test_running_again_only_the_selected_step_is_refused(tried: Attempt) -> None:
     parent = _first_run(tried)
-    point_at_everything(tried)
+    tried.point_at_everything()
     options = dg.ReexecutionOptions(parent_run_id=parent, step_selection=[f"{SYSTEM}__{tried.scenario.target}"])
     with dg.execute_job(reloaded(), instance=tried.instance, reexecution_options=options) as result:
         tried.refused(result.run_id)
@@ -198,7 +188,7 @@ def test_a_sensor_that_requests_only_the_target_is_refused(tried: Attempt) -> No
     def impatient() -> dg.RunRequest:
         return dg.RunRequest(asset_selection=[tried.target])
 
-    forge_materialisation(tried, tried.refused_digest)
+    tried.forge_materialisation(tried.refused_digest)
     request = impatient(dg.build_sensor_context(instance=tried.instance))
     assert isinstance(request, dg.RunRequest) and request.asset_selection is not None
     result = dg.materialize(tried.assets(), selection=list(request.asset_selection), instance=tried.instance, raise_on_error=False,
@@ -207,7 +197,7 @@ def test_a_sensor_that_requests_only_the_target_is_refused(tried: Attempt) -> No
 
 
 def test_an_automation_condition_that_requests_the_target_is_refused(tried: Attempt) -> None:
-    forge_materialisation(tried, tried.refused_digest)
+    tried.forge_materialisation(tried.refused_digest)
     automated = [made.map_asset_specs(lambda spec: spec.replace_attributes(automation_condition=dg.AutomationCondition.missing()))
                  for made in tried.assets()]
     with warnings.catch_warnings():
@@ -244,25 +234,26 @@ class Obliging(dg.IOManager):
 ])
 def test_no_run_config_reaches_a_gate_a_threshold_or_an_io_manager(bad_data: Attempt, config: dict[str, Any]) -> None:
     """Dagster refuses some of these itself and lets others through to ops and resources, which read no config at all."""
-    forge_materialisation(bad_data, bad_data.refused_digest)
+    bad_data.forge_materialisation(bad_data.refused_digest)
     try:
         result = bad_data.materialize(bad_data.scenario.target, run_config=config)
     except dg.DagsterInvalidConfigError:
         bad_data.nothing_came_of_it()
+        bad_data.behind_it_stands_the_wall()
     else:
         bad_data.refused(result.run_id)
         assert "label.prevalence" in bad_data.said(result.run_id)
 
 
 def test_an_empty_resource_config_changes_nothing(bad_data: Attempt) -> None:
-    forge_materialisation(bad_data, bad_data.refused_digest)
+    bad_data.forge_materialisation(bad_data.refused_digest)
     result = bad_data.materialize("features", run_config={"resources": {f"{SYSTEM}__dataset__io_manager": {"config": {}}}})
     bad_data.refused(result.run_id)
 
 
 def test_another_io_manager_is_not_used(tried: Attempt) -> None:
     obliging = Obliging(tried.refused_digest)
-    forge_materialisation(tried, tried.refused_digest)
+    tried.forge_materialisation(tried.refused_digest)
     result = tried.materialize(tried.scenario.target, resources={"io_manager": obliging})
     tried.refused(result.run_id)
     with pytest.raises(dg.DagsterInvalidInvocationError, match="conflicting resource definitions"):
@@ -285,7 +276,7 @@ def test_an_io_manager_put_in_the_place_of_ours_obliges_in_vain(tried: Attempt, 
 
 
 def test_a_forged_materialisation_is_refused(tried: Attempt) -> None:
-    forge_materialisation(tried, tried.refused_digest)
+    tried.forge_materialisation(tried.refused_digest)
     result = tried.materialize(tried.scenario.target)
     tried.refused(result.run_id)
     assert tried.refused_digest[:12] in tried.said(result.run_id)
@@ -293,13 +284,14 @@ def test_a_forged_materialisation_is_refused(tried: Attempt) -> None:
 
 @pytest.mark.parametrize("version", ["", "latest", "AB" * 32, "ab" * 31, "../../etc/passwd"])
 def test_a_forged_materialisation_that_names_no_digest_is_refused(bad_data: Attempt, version: str) -> None:
-    forge_materialisation(bad_data, version)
+    bad_data.forge_materialisation(version)
     result = bad_data.materialize("features")
     bad_data.refused(result.run_id)
+    bad_data.behind_it_stands_the_wall()
 
 
 def test_forged_passing_checks_are_refused(tried: Attempt) -> None:
-    forge_materialisation(tried, tried.refused_digest)
+    tried.forge_materialisation(tried.refused_digest)
     forge_checks(tried)
     result = tried.materialize(tried.scenario.target)
     tried.refused(result.run_id)
@@ -329,10 +321,11 @@ def test_a_forged_observation_is_not_even_read(bad_data: Attempt) -> None:
     bad_data.instance.report_runless_asset_event(dg.AssetObservation(bad_data.barrier, tags={"dagster/data_version": bad_data.refused_digest}))
     result = bad_data.materialize("features")
     bad_data.refused(result.run_id)
+    bad_data.behind_it_stands_the_wall()
 
 
 def test_rows_edited_in_dagsters_database_are_refused(tried: Attempt) -> None:
-    forge_materialisation(tried, tried.refused_digest)
+    tried.forge_materialisation(tried.refused_digest)
     edited = 0
     for path in (tried.root / ".compliance" / "dagster").rglob("*.db"):
         with sqlite3.connect(path) as database:
@@ -352,17 +345,17 @@ def test_rows_edited_in_dagsters_database_are_refused(tried: Attempt) -> None:
 def test_a_deleted_run_takes_no_verdict_with_it(tried: Attempt) -> None:
     for run in tried.instance.get_runs():
         tried.instance.delete_run(run.run_id)
-    point_at_everything(tried)
+    tried.point_at_everything()
     result = tried.materialize(tried.scenario.target)
     tried.refused(result.run_id)
 
 
 def test_a_wiped_asset_takes_no_verdict_with_it(tried: Attempt) -> None:
-    forge_materialisation(tried, tried.refused_digest)
+    tried.forge_materialisation(tried.refused_digest)
     tried.instance.wipe_assets([tried.barrier])
     first = tried.materialize(tried.scenario.target)
     tried.refused(first.run_id)
-    forge_materialisation(tried, tried.refused_digest)
+    tried.forge_materialisation(tried.refused_digest)
     second = tried.materialize(tried.scenario.target)
     tried.refused(second.run_id)
 
@@ -422,18 +415,36 @@ def _refused(world: Attempt, asset: str, *words: str) -> None:
         assert word in said, said
 
 
+def _overwrite(world: Attempt, digest: Digest, content: bytes) -> None:
+    """Put other bytes where an artefact lies, as somebody who may write to the disk can."""
+    path = world.river.archive.artefacts.open_path(digest)
+    path.chmod(0o600)
+    path.write_bytes(content)
+
+
 @pytest.mark.parametrize("swapped", ["manifest", "rows"])
 def test_an_artefact_swapped_on_disk_is_refused(healthy: Attempt, swapped: str) -> None:
+    """Bytes that the stage could well use: a manifest whose training rows are the validation's, or training rows with a column turned."""
+    import io
+
+    import polars as pl
+
+    from compliance_assets.stages.s2_feature_engineering import FeatureSet
+
     river = healthy.river
-    features = river.head(SYSTEM, "features")
-    assert features is not None
-    digest = features if swapped == "manifest" else Digest.parse(next(
-        digest for role, digest in river.value("features", features).files().items() if "train" in role and "features" in role))
-    path = river.archive.artefacts.open_path(digest)
-    path.chmod(0o600)
-    content = path.read_bytes()
-    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
-    _refused(healthy, "candidate_model", str(digest)[:12])
+    head = river.head(SYSTEM, "features")
+    assert head is not None
+    features = FeatureSet.model_validate(river.value("features", head).model_dump())
+    if swapped == "manifest":
+        digest = head
+        content = features.model_copy(update={"splits": {**features.splits, "train": features.splits["validation"]}}).manifest()
+    else:
+        digest, rows = Digest.parse(features.splits["train"].features), io.BytesIO()
+        frame = pl.read_parquet(river.archive.artefacts.open_path(digest))
+        frame.with_columns(frame.to_series(0).reverse()).write_parquet(rows)
+        content = rows.getvalue()
+    _overwrite(healthy, digest, content)
+    _refused(healthy, "candidate_model", digest.short)
 
 
 def test_a_gate_judged_under_another_definition_is_refused(healthy: Attempt) -> None:
@@ -445,7 +456,7 @@ def test_a_pointer_back_to_an_older_version_is_refused(healthy: Attempt) -> None
     older = healthy.river.head(SYSTEM, "dataset")
     _edit(healthy, "seed: 11}\n  key", "seed: 12}\n  key")
     assert healthy.materialize("dataset").success
-    forge_materialisation(healthy, str(older), key("dataset"))
+    healthy.forge_materialisation(str(older), key("dataset"))
     _refused(healthy, "features", str(older)[:12])
 
 
@@ -461,7 +472,7 @@ def test_a_version_written_between_check_and_use_is_refused(healthy: Attempt, mo
     written = river.archive.artefacts.put_bytes(other.manifest())
 
     def overtaken(self: io.DigestsOnly, context: dg.InputContext) -> str:
-        forge_materialisation(healthy, written, key("features"))
+        healthy.forge_materialisation(written, key("features"))
         return genuine(self, context)
 
     monkeypatch.setattr(io.DigestsOnly, "load_input", overtaken)
@@ -477,36 +488,61 @@ def test_evidence_of_another_system_is_refused(healthy: Attempt, monkeypatch: py
     river = healthy.river
     foreign = run_to(river, "dataset", system="other_lender")[-1]
     assert foreign
-    forge_materialisation(healthy, str(foreign.digest), key("dataset"))
+    healthy.forge_materialisation(str(foreign.digest), key("dataset"))
     if not labelled:
         monkeypatch.setattr(pipeline, "_checked", lambda value, system, asset: value)
     _refused(healthy, "features", "other_lender")
 
 
 def test_evidence_of_another_stage_is_refused(healthy: Attempt) -> None:
-    forge_materialisation(healthy, str(healthy.river.head(SYSTEM, "features")), key("dataset"))
+    healthy.forge_materialisation(str(healthy.river.head(SYSTEM, "features")), key("dataset"))
     _refused(healthy, "features", "no record of")
 
 
-@pytest.mark.parametrize("statements", [
-    ["update entry set body = cast(replace(cast(body as text), 'a', 'b') as blob) where idx = 4"],
-    ["delete from entry where idx = 3"],
-    ["delete from entry where idx = (select max(idx) from entry)"],
-    ["update entry set idx = 1003 where idx = 3", "update entry set idx = 3 where idx = 4", "update entry set idx = 4 where idx = 1003"],
-], ids=["changed", "removed", "cut", "reordered"])
-def test_an_edited_ledger_lets_nothing_through(healthy: Attempt, statements: list[str]) -> None:
+def _change(database: sqlite3.Connection, dataset: int, features: int) -> None:
+    """Another signature under the record of the features, with the leaf that goes with it."""
+    [(body,)] = database.execute("select body from entry where idx = ?", (features,))
+    [(other,)] = database.execute("select body from entry where idx = ?", (dataset,))
+    envelope = {**json.loads(body), "signatures": json.loads(other)["signatures"]}
+    forged = json.dumps(envelope, sort_keys=True, separators=(",", ":")).encode()
+    database.execute("update entry set body = ?, leaf = ? where idx = ?", (forged, leaf_hash(forged), features))
+
+
+def _remove(database: sqlite3.Connection, dataset: int, features: int) -> None:
+    database.execute("delete from entry where idx = ?", (dataset,))
+
+
+def _cut(database: sqlite3.Connection, dataset: int, features: int) -> None:
+    """Everything from the record of the features on, with every trace that the file has of it."""
+    for statement in ("delete from entry where idx >= ?1", "delete from subject where idx >= ?1", "delete from checkpoint where size > ?1",
+                      "delete from node where (idx + 1) << level > ?1"):
+        database.execute(statement, (features,))
+
+
+def _reorder(database: sqlite3.Connection, dataset: int, features: int) -> None:
+    for table in ("entry", "subject"):
+        for old, new in ((dataset, 1000), (features, dataset), (1000, features)):
+            database.execute(f"update {table} set idx = ? where idx = ?", (new, old))
+
+
+@pytest.mark.parametrize("edit", [_change, _remove, _cut, _reorder], ids=["changed", "removed", "cut", "reordered"])
+def test_an_edited_ledger_lets_nothing_through(healthy: Attempt, edit: Callable[[sqlite3.Connection, int, int], None]) -> None:
+    """The edits of somebody thorough, who may write the file but holds no key."""
+    archive = healthy.river.archive
+    dataset, features = (archive.made_by(SYSTEM, stage)[-1].index for stage in ("data_preparation", "feature_engineering"))
     with sqlite3.connect(healthy.root / ".compliance" / "ledger.db") as database:
         guards = list(database.execute("select name, sql from sqlite_master where type = 'trigger'"))
         for name, _ in guards:
             database.execute(f'drop trigger "{name}"')
-        for statement in statements:
-            assert database.execute(statement).rowcount == 1
+        before = list(database.iterdump())
+        edit(database, dataset, features)
+        assert list(database.iterdump()) != before
         for _, text in guards:  # put back as they were, so that only the entries are different
             database.execute(text)
     database.close()
-    before = len(healthy.materialised("candidate_model"))
+    made = len(healthy.materialised("candidate_model"))
     result = healthy.materialize("candidate_model")
-    assert not result.success and len(healthy.materialised("candidate_model")) == before
+    assert not result.success and len(healthy.materialised("candidate_model")) == made
     assert "rule: " in healthy.said(result.run_id), healthy.said(result.run_id)
 
 
@@ -533,6 +569,7 @@ def test_a_failed_verdict_is_not_retried_and_not_reconsidered(bad_data: Attempt)
         assert not [event for event in bad_data.events(result.run_id) if event.event_type_value == "STEP_UP_FOR_RETRY"]
     assert len(bad_data.river.archive.made_by(SYSTEM, "data_preparation")) == first
     assert json.loads(json.dumps(bad_data.checks(result.run_id)))["label"] is False
+    bad_data.behind_it_stands_the_wall()
 
 
 def test_nothing_but_digests_is_handed_on(healthy: Attempt) -> None:

@@ -80,6 +80,13 @@ class Served:
             world.refused(run_id)
             return world.said(run_id)
 
+    def point(self) -> str:
+        """Have Dagster point at the dataset that did not pass, so that nothing but the wall is in the way. Gives its digest."""
+        with dg.DagsterInstance.from_config(str(self.home)) as instance:
+            world = Attempt(self.root, instance, BAD_DATA)
+            world.point_at_everything()
+            return str(world.refused_digest)
+
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
@@ -93,7 +100,8 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     probe = free_socket()
     port = probe.getsockname()[1]
     probe.close()
-    environment = {**os.environ, "DAGSTER_HOME": str(home), "COMPLIANCE_ROOT": str(root), "PYTHONPATH": str(REPOSITORY)}
+    environment = {**os.environ, "DAGSTER_HOME": str(home), "COMPLIANCE_ROOT": str(root), "PYTHONPATH": os.pathsep.join(
+        [*filter(None, [os.environ.get("PYTHONPATH")]), str(REPOSITORY)])}
     scripts = Path(sys.executable).parent
     processes = [subprocess.Popen([str(scripts / words[0]), *words[1:]], cwd=root, env=environment, stdout=subprocess.DEVNULL,
                                   stderr=subprocess.DEVNULL, start_new_session=True)
@@ -133,18 +141,21 @@ def launch(served: Served, *assets: str, **extra: Any) -> str:
     return str(said["run"]["runId"])
 
 
-def forged_digest(served: Served) -> str:
-    with dg.DagsterInstance.from_config(str(served.home)) as instance:
-        return str(Attempt(served.root, instance, BAD_DATA).refused_digest)
+def behind_it_stands_the_wall(served: Served) -> None:
+    """Whatever was refused or taken in before: with Dagster pointing at what did not pass, the target alone is refused."""
+    served.point()
+    served.refused(launch(served, "features"))
 
 
 def test_launch_run_of_the_downstream_asset_is_refused(served: Served) -> None:
+    served.point()
     said = served.refused(launch(served, "features"))
     assert "label.prevalence" in said
     served.refused(launch(served, "candidate_model"))
 
 
 def test_launch_run_without_the_middle_is_refused(served: Served) -> None:
+    behind_it_stands_the_wall(served)
     served.refused(launch(served, "dataset", "candidate_model"))
 
 
@@ -152,13 +163,16 @@ def test_launch_run_with_checks_deselected_is_refused(served: Served) -> None:
     said = served.ask(LAUNCH, p={"selector": {**selector("__ASSET_JOB", "dataset", "features"), "assetCheckSelection": []},
                                  "mode": "default", "runConfigData": {}})
     assert said["__typename"] != "LaunchRunSuccess" or served.refused(said["run"]["runId"])
+    behind_it_stands_the_wall(served)
 
 
 def test_run_config_from_the_launchpad_is_refused_or_ignored(served: Served) -> None:
+    served.point()
     config = {"resources": {f"{SYSTEM}__dataset__io_manager": {"config": {"enforce": False}}},
               "ops": {f"{SYSTEM}__features": {"config": {"minimum": 0}}}}
     said = served.ask(LAUNCH, p={"selector": selector("__ASSET_JOB", "features"), "mode": "default", "runConfigData": config})
     assert said["__typename"] != "LaunchRunSuccess" or served.refused(said["run"]["runId"])
+    behind_it_stands_the_wall(served)
 
 
 def test_running_again_from_failure_and_from_a_step_is_refused(served: Served) -> None:
@@ -171,6 +185,7 @@ def test_running_again_from_failure_and_from_a_step_is_refused(served: Served) -
         said = served.ask(AGAIN.replace("$p: ReexecutionParams", "$p: ReexecutionParams"), p={"parentRunId": first, "strategy": strategy})
         if said["__typename"] == "LaunchRunSuccess":
             served.ended(said["run"]["runId"])
+    served.point()
     tags = [{"key": "dagster/parent_run_id", "value": first}, {"key": "dagster/root_run_id", "value": first}]
     said = served.ask(LAUNCH.replace("launchRun(", "launchRunReexecution("),
                       p={"selector": selector(f"{SYSTEM}_release"), "mode": "default", "runConfigData": {},
@@ -181,6 +196,7 @@ def test_running_again_from_failure_and_from_a_step_is_refused(served: Served) -
 
 
 def test_an_asset_backfill_is_refused(served: Served) -> None:
+    served.point()
     before = set(served.runs())
     said = served.ask(BACKFILL, p={"assetSelection": [{"path": [SYSTEM, "features"]}], "allPartitions": True})
     assert said["__typename"] == "LaunchBackfillSuccess", said
@@ -193,7 +209,7 @@ def test_an_asset_backfill_is_refused(served: Served) -> None:
 
 
 def test_events_reported_over_rest_and_graphql_are_refused(served: Served) -> None:
-    digest, address = forged_digest(served), f"http://127.0.0.1:{served.port}"
+    digest, address = served.point(), f"http://127.0.0.1:{served.port}"
     said = [httpx.post(f"{address}/report_asset_materialization/{SYSTEM}/dataset", json={"data_version": digest}, trust_env=False),
             httpx.post(f"{address}/report_asset_observation/{SYSTEM}/dataset", json={"data_version": digest}, trust_env=False)]
     said += [httpx.post(f"{address}/report_asset_check/{SYSTEM}/dataset", json={"check_name": gate, "passed": True}, trust_env=False)
@@ -212,7 +228,7 @@ def test_deleting_runs_and_wiping_assets_is_refused(served: Served) -> None:
         served.ask("mutation D($r: String!) { deletePipelineRun(runId: $r) { __typename } }", r=run_id)
     served.ask("mutation W($p: [PartitionsByAssetSelector!]!) { wipeAssets(assetPartitionRanges: $p) { __typename } }".replace(
         "PartitionsByAssetSelector", "PartitionsByAssetSelector"), p=[{"assetKey": {"path": [SYSTEM, "dataset"]}}])
-    served.refused(launch(served, "features"))
+    behind_it_stands_the_wall(served)
 
 
 @pytest.mark.parametrize("words", [
@@ -220,6 +236,7 @@ def test_deleting_runs_and_wiping_assets_is_refused(served: Served) -> None:
     ("dg", "launch", "--assets", f"{SYSTEM}/features"),
 ])
 def test_the_command_lines_are_refused(served: Served, words: tuple[str, ...]) -> None:
+    served.point()
     before = set(served.runs())
     if words[0] == "dg":
         shutil.copy(REPOSITORY / "pyproject.toml", served.root)
