@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import datetime as dt
+import itertools
 import json
+import os
 from typing import Any
 
 import polars as pl
@@ -32,12 +34,16 @@ def test_random_suites_on_random_tables_never_differ_from_pandas() -> None:
 
 
 @pytest.mark.slow
-def test_ten_thousand_random_comparisons_never_differ_from_pandas() -> None:
+def test_many_random_comparisons_never_differ_from_pandas() -> None:
+    """COMPLIANCE_GX_COMPARISONS says how many (10000 takes about three minutes; 2000 without it)."""
+    wanted = int(os.environ.get("COMPLIANCE_GX_COMPARISONS", "2000"))
     seen, differences = 0, []
-    for seed in range(5000, 5260):
+    for seed in itertools.count(5000):
+        if seen >= wanted:
+            break
         size, found = compared(seed)
         seen, differences = seen + size, differences + found
-    assert seen >= 10_000
+    print(f"{seen:,} comparisons, {len(differences)} differences")
     assert not differences, "\n".join(differences[:3])
 
 
