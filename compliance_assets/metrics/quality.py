@@ -135,6 +135,9 @@ def label_prevalence(y: Any, over: str = "all", attributes: Mapping[str, Any] | 
     return Measurement(name, positives / n, *interval, n, "Wilson", over, groups, direction=metric_info(name).direction)
 
 
+_SPLITS = "__splits"
+
+
 def _overlap(name: str, splits: Mapping[str, pl.DataFrame], columns: Sequence[str], what: str) -> Measurement:
     import polars as pl
 
@@ -143,15 +146,17 @@ def _overlap(name: str, splits: Mapping[str, pl.DataFrame], columns: Sequence[st
     for frame in splits.values():
         _columns_exist(frame, columns)
     ordered = sorted(splits)
-    distinct = pl.concat([splits[split].select(columns).unique() for split in ordered])
-    shared = distinct.height - distinct.n_unique() if distinct.height else 0
+    # Each split's distinct rows once, and in how many and which splits each of them stands.
+    found = pl.concat([splits[split].lazy().select(columns).unique().with_columns(pl.lit(1 << place, pl.UInt32).alias(_SPLITS))
+                       for place, split in enumerate(ordered)]).group_by(columns).agg(pl.col(_SPLITS).sum()).select(_SPLITS).collect()
+    held = dict(found[_SPLITS].value_counts().iter_rows())
+    shared = sum((mask.bit_count() - 1) * count for mask, count in held.items())
     # A key in three splits is two too many; pairs say where.
     detail = []
     for i, first in enumerate(ordered):
-        for second in ordered[i + 1:]:
-            pair = splits[first].select(columns).unique().join(
-                splits[second].select(columns).unique(), on=list(columns), how="semi", nulls_equal=True)
-            detail.append((f"{first}&{second}", float(pair.height)))
+        for j, second in enumerate(ordered[i + 1:], i + 1):
+            both = 1 << i | 1 << j
+            detail.append((f"{first}&{second}", float(sum(count for mask, count in held.items() if mask & both == both))))
     rows = sum(frame.height for frame in splits.values())
     if rows == 0:
         return _none(name, "all", (), 0, "no rows")

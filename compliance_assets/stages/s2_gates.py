@@ -178,7 +178,7 @@ def associations(frame: pl.DataFrame, groups: pl.DataFrame, features: Features) 
             continue
         values = frame[feature.name]
         numeric = values.dtype.is_numeric()
-        codes = _codes(_binned(values)) if numeric else _codes(values.cast(_text()))
+        codes = _codes(_binned(values) if numeric else values)
         result[feature.name] = {}
         for attribute, group in coded.items():
             found = {"cramers_v": _shown(cramers_v(codes, group))}
@@ -224,6 +224,11 @@ def _binned(values: pl.Series) -> pl.Series:
 
 def _codes(values: pl.Series) -> NDArray[np.int64]:
     """Whole numbers from 0, one per distinct value (a gap is a value)."""
+    import polars as pl
+
+    if isinstance(values.dtype, pl.String | pl.Enum):  # sorting a few names instead of every row
+        names = values.cast(pl.String).unique().drop_nulls().sort() if isinstance(values.dtype, pl.String) else values.dtype.categories
+        return values.cast(pl.Enum(names)).to_physical().cast(pl.Int64).fill_null(len(names)).to_numpy()
     return values.rank("dense").cast(_count_type()).fill_null(0).to_numpy().astype(np.int64) - (0 if values.null_count() else 1)
 
 
