@@ -35,6 +35,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "serve": ("work:serve", "Supervise an environment's model servers and router."),
     "verify": ("inspect:verify", "Recompute every root, signature, chain and artefact."),
     "trace": ("inspect:trace", "Provenance of a digest, release or run, both ways."),
+    "explain": ("inspect:explain", "Rebuild one decision from stored bytes: is it the same, and what moved it?"),
     "export": ("inspect:export", "An auditor's bundle, with its own verifier."),
     "datasets": ("inspect:datasets", "Registered dataset versions; fetch one by digest."),
 }

@@ -86,6 +86,27 @@ def trace(what: str, as_of: datetime | None, root: Path | None, as_json: bool) -
 
 
 @click.command()
+@click.argument("inference")
+@root_option
+@json_option
+def explain(inference: str, root: Path | None, as_json: bool) -> None:
+    """Rebuild the decision INFERENCE (an inference_id that an answer carried) from stored bytes.
+
+    Says whether input, features, score and decision come out as they were logged (exit 1 if not), and how far each feature moved the
+    score from its usual value. The answer holds what the person sent: hand it to nobody else.
+    """
+    from compliance_assets.governance.explaining import explain as explain_it
+
+    found = explain_it(open_project(root, writer=False), inference)
+    if as_json:
+        shown.as_json(found.as_json())
+    else:
+        shown.explanation(found)
+    if not found:
+        raise click.exceptions.Exit(1)
+
+
+@click.command()
 @click.argument("system")
 @click.option("--fetch", metavar="DIGEST", help="Copy the files of this dataset version out of the store.")
 @click.option("--into", type=click.Path(path_type=Path, file_okay=False), default=None, help="Where to copy them.")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
+    from compliance_assets.governance.explaining import Explanation
     from compliance_assets.pipeline import Advance
 
 MARKS: Mapping[str, tuple[str, str]] = {
@@ -69,6 +70,26 @@ def _headline(report: Any) -> str:
         return shown + (f"; {more} more" if more > 0 else "")
     count = len(report.findings)
     return f"{count} finding{'s' if count != 1 else ''}"
+
+
+def explanation(found: Explanation) -> None:
+    """One decision rebuilt: what was decided, whether it is the same, what moved it."""
+    logged = found.decision
+    heading(f"{logged.decision}: score {logged.score}, threshold {found.threshold}")
+    click.echo(f"{logged.time[:19]} UTC · {logged.environment}, server {logged.server} ({logged.role}) · model {logged.model[:12]} · "
+               f"deployed by ledger entry {found.deployed.index}, approval {found.deployed.body.approval[:12]}")
+    heading("Rebuilt from stored bytes")
+    for one in found.comparisons:
+        sign = click.style("✓ the same", fg="green") if one.same else click.style("✗ differs", fg="red")
+        click.echo(f"  {one.what:<10} {sign}" + ("" if one.same else f"   logged {one.logged[:40]}, now {one.rebuilt[:40]}"))
+    heading("What moved the score, one feature at a time against its usual value")
+    if found.why_no_contributions:
+        click.echo(f"  not known: {found.why_no_contributions}")
+    else:
+        table([(one.feature, one.value, one.usual, f"{float(one.moves):+.4f}") for one in found.contributions],
+              ("feature", "here", "usual", "moves the score by"))
+        click.echo(click.style("This describes the model's answer, not the causes of anything; features that act together share "
+                               "their effect.", dim=True))
 
 
 def review(document: Mapping[str, Any]) -> None:

@@ -173,6 +173,39 @@ def read_inputs(folder: Path) -> Iterator[tuple[str, dict[str, Any]]]:
             yield body["id"], body["row"]
 
 
+def decisions_of_request(folder: Path, inference: str) -> tuple[Decision, ...]:
+    """The decision `inference` with all that were given in the same answer, in the order of their rows; () if no log holds it.
+
+    A request that was mirrored to a second server is answered twice; only the one answer is meant.
+    """
+    if not inference:
+        return ()
+    for path in sorted(folder.rglob("decisions-*.jsonl")):
+        if inference.encode() not in path.read_bytes():
+            continue
+        decisions = [_decision(path, body) for body in _lines(path)]
+        wanted = next((one for one in decisions if one.id == inference), None)
+        if wanted is not None:
+            same = [one for one in decisions if (one.request_id, one.time, one.role) == (wanted.request_id, wanted.time, wanted.role)]
+            return tuple(sorted(same, key=lambda one: one.row))
+    return ()
+
+
+def input_of(folder: Path, decision: Decision) -> dict[str, Any] | None:
+    """The row that a decision was about, or None if it is no longer kept."""
+    for path in sorted(folder.rglob(f"inputs-{decision.time[:10]}-*.jsonl")):
+        for name, row in _rows_in(path, decision.id):
+            if name == decision.id:
+                return row
+    return None
+
+
+def _rows_in(path: Path, inference: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    if inference.encode() in path.read_bytes():
+        for body in _lines(path):
+            yield body["id"], body["row"]
+
+
 def _lines(path: Path) -> Iterator[dict[str, Any]]:
     with open(path, "rb") as stream:
         for number, line in enumerate(stream, 1):

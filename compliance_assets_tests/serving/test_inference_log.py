@@ -11,7 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from compliance_assets.errors import ServingError, UntrustedEvidence
-from compliance_assets.serving.inference_log import Decision, InferenceLog, read_inputs, read_log, row_digest
+from compliance_assets.serving.inference_log import (
+    Decision,
+    InferenceLog,
+    decisions_of_request,
+    input_of,
+    read_inputs,
+    read_log,
+    row_digest,
+)
 
 A_DECISION = Decision(id="a", time="2026-11-25T07:00:00.000000Z", request_id="r", row=0, model="m", release="rel",
                       environment="production", server="blue", role="answering", input="i", features="f", score="0.1",
@@ -40,6 +48,22 @@ def test_inputs_can_be_deleted_and_the_decisions_stay(tmp_path: Path) -> None:
         path.unlink()
     assert len(list(read_log(tmp_path))) == 2
     assert list(read_inputs(tmp_path)) == []
+
+
+def test_a_decision_is_found_with_its_whole_request_and_its_input(tmp_path: Path) -> None:
+    log = InferenceLog(tmp_path / "blue", "blue")
+    log.append(reversed(decisions(3)))
+    log.append([(dataclasses.replace(A_DECISION, id="later", request_id="r2"), {"age": 9})])
+    log.close()
+    InferenceLog(tmp_path / "green", "green").append([(dataclasses.replace(A_DECISION, id="mirrored", role="shadow"), {"age": 0})])
+    found = decisions_of_request(tmp_path, "d1")
+    assert [one.id for one in found] == ["d0", "d1", "d2"]
+    assert input_of(tmp_path, found[1]) == {"age": 1}
+    assert [one.id for one in decisions_of_request(tmp_path, "mirrored")] == ["mirrored"]
+    assert decisions_of_request(tmp_path, "d") == decisions_of_request(tmp_path, "") == ()
+    for path in (tmp_path / "blue").glob("inputs-*"):
+        path.unlink()
+    assert input_of(tmp_path, found[1]) is None
 
 
 def test_a_torn_last_line_is_passed_over_and_a_new_process_writes_another_file(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from compliance_assets.errors import Busy, OutOfTurn, Waiting
+from compliance_assets.errors import Busy, Misused, OutOfTurn, Waiting
 from compliance_assets.evidence.deployments import DesiredState, desired_state
 from compliance_assets.evidence.home import Home
 from compliance_assets.evidence.verify_bundle import Bundle
@@ -22,6 +22,7 @@ from compliance_assets.pipeline import Advance, River, open_river
 from compliance_assets.registry import Registry
 from compliance_assets.serving import traffic
 from compliance_assets.serving.client import Client
+from compliance_assets.serving.inference_log import read_log
 from compliance_assets.serving.interface import needed_columns
 from compliance_assets.serving.supervisor import is_supervised, ports_of, read_status, run_supervisor
 from compliance_assets.stages.s1_data_preparation import Dataset, read_part
@@ -321,6 +322,31 @@ def test_a_person_rolls_back_and_the_first_release_answers_everybody_again(appro
     bundle = Bundle(after.root / "bundle")
     bundle.verify(f"{exported.size}:{exported.root}", None)
     assert bundle.problems == []
+    _an_old_decision_can_be_explained(after, first.model)
+
+
+def _an_old_decision_can_be_explained(river: River, model: str) -> None:
+    """After another release and a rollback: the same from stored bytes; a log that was edited, and an input that was deleted, are told."""
+    from compliance_assets.governance.explaining import explain
+
+    log = river.home.path / "serving"
+    decision = next(one for one in read_log(log, model=model, role="answering") if one.environment == "production")
+    found = explain(river, decision.id)
+    assert found and [one.what for one in found.comparisons] == ["input", "features", "score", "decision"]
+    assert found.deployed.body.model == model and found.as_json()["same"] is True
+    moved = [abs(float(one.moves)) for one in found.contributions]
+    assert {one.feature for one in found.contributions} == {feature.name for feature in river.definition(SYSTEM).system.features.registry}
+    assert moved == sorted(moved, reverse=True) and moved[0] > 0
+    with pytest.raises(Misused, match="No inference log"):
+        explain(river, "0" * 32)
+    [path] = [path for path in log.rglob("decisions-*.jsonl") if decision.id in path.read_text()]
+    path.write_text(path.read_text().replace(f'"score":"{decision.score}"', '"score":"0.123"'))
+    edited = explain(river, decision.id)
+    assert not edited and [one.what for one in edited.comparisons if not one.same] == ["score"]
+    for inputs in log.rglob("inputs-*.jsonl"):
+        inputs.unlink()
+    with pytest.raises(OutOfTurn, match="no longer kept"):
+        explain(river, decision.id)
 
 
 def _await_answer(river: River, model: str) -> None:
