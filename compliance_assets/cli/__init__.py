@@ -22,6 +22,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "check": ("setup:check", "Read every declaration; say file, line, rule and remedy."),
     "run": ("work:run", "Drive a system's stages through the river."),
     "status": ("work:status", "Where each system stands, and what it waits for."),
+    "dashboard": ("inspect:dashboard", "Trends: gate success, fairness failures, time to production, what was blocked."),
     "review": ("decide:review", "What an approver sees before deciding."),
     "approve": ("decide:approve", "Approve the release in review, signed with your own key."),
     "reject": ("decide:reject", "Reject the release in review, with a reason."),

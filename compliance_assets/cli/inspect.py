@@ -86,6 +86,32 @@ def trace(what: str, as_of: datetime | None, root: Path | None, as_json: bool) -
 
 
 @click.command()
+@click.argument("system", required=False)
+@root_option
+@json_option
+def dashboard(system: str | None, root: Path | None, as_json: bool) -> None:
+    """Trends of SYSTEM (of all, if none is named), each with its number of cases, interval, window and formula."""
+    from compliance_assets.governance.dashboard.summary import dashboard as measure
+    from compliance_assets.governance.dashboard.summary import percent, rate
+
+    river = open_project(root, writer=False)
+    found = [measure(river, name) for name in ((system,) if system else river.systems)]
+    if as_json:
+        shown.as_json({"systems": [one.as_json() for one in found]})
+        return
+    for one in found:
+        shown.heading(f"{one.history.system}")
+        for what, number, basis in one.tiles:
+            click.echo(f"  {what:<34} {click.style(number, bold=True):<18} {click.style(basis, dim=True)}")
+        if one.gates:
+            shown.table([(f"  {name}", percent(window.value), rate(window), rate(ever)) for name, window, ever in one.gates],
+                        ("  gate", "passed", "in the window", "ever"))
+        for line in one.measures:
+            said = click.style(f"unknown ({line.missing})", dim=True) if line.missing else line.found
+            click.echo(f"  {line.number:<4} {line.name}: {said}")
+
+
+@click.command()
 @click.argument("inference")
 @root_option
 @json_option

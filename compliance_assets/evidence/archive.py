@@ -220,6 +220,18 @@ class Archive:
         """Every execution of one stage of one system."""
         return self._listed(records.made(system, stage), "made")
 
+    def of_kind(self, kind: str, system: str) -> tuple[Record, ...]:
+        """Every record of one kind about one system, oldest first; a stranger's entry is passed over, as in `_listed`."""
+        found: list[Record] = []
+        for entry in self.ledger.by_kind(kind, system):
+            try:
+                found.append(self.authentic(entry))
+            except LedgerCorrupt:
+                raise
+            except UntrustedEvidence:
+                continue
+        return tuple(found)
+
     def with_key(self, key: Digest, role: str = "key") -> tuple[Record, ...]:
         return self._listed(key, role)
 

@@ -341,7 +341,7 @@ def test_every_link_leads_somewhere_and_every_page_is_valid_and_whole(world: str
             Seen(path, answer).check()
 
 
-@pytest.mark.parametrize("path", ["/", REVIEW, "/releases", "/ledger", "/ledger/7", "/provenance", "/definitions", f"/definitions/{SYSTEM}", "/health",
+@pytest.mark.parametrize("path", ["/", REVIEW, "/dashboard", "/releases", "/ledger", "/ledger/7", "/provenance", "/definitions", f"/definitions/{SYSTEM}", "/health",
                                   "/runs/test-run", "/ledger/verification", "/nowhere"])
 def test_a_page_is_valid_and_whole(path: str, reviewed_world: Path) -> None:
     from compliance_assets_tests.web.visitor import Seen
