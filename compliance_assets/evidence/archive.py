@@ -24,7 +24,7 @@ from compliance_assets.evidence.records import Decision, DeploymentStep, Head, S
 from compliance_assets.policy.organisation import Organisation
 from compliance_assets.policy.system import RequiredApproval, places
 from compliance_assets.trust.canonical import Digest, parse_rfc3339, rfc3339
-from compliance_assets.trust.keys import PublicKey, SigningKey
+from compliance_assets.trust.keys import PublicKey, SigningKey, write_private_file
 from compliance_assets.trust.merkle import Checkpoint, verify_consistency
 from compliance_assets.trust.signatures import Envelope, sign_envelope, verify_envelope, verify_person
 
@@ -67,7 +67,7 @@ class Archive:
     def open(cls, home: Home, organisation: Organisation, *, writer: bool = True) -> Archive:
         """Open an existing home. A reader holds no key."""
         log_key = SigningKey.load(home.key_path("log")) if writer and home.key_path("log").is_file() else None
-        ledger = Ledger.open(home.ledger, organisation.log_key(), log_key, subjects_of=_subjects, columns_of=_columns)
+        ledger = Ledger.open(home.ledger_place, organisation.log_key(), log_key, subjects_of=_subjects, columns_of=_columns)
         return cls(home, organisation, ledger, ArtefactStore(home.artefacts))
 
     # ------------------------------------------------------------------------------------------------ authenticity
@@ -345,12 +345,14 @@ _SAID: dict[bytes, tuple[str, str, str]] = {}
 _MOST_SAID = 100_000
 
 
-def create_archive(home: Home, organisation: Organisation, now: datetime) -> Archive:
-    """The ledger of a new home, with its trust policy as entry 0, signed by the log's key."""
+def create_archive(home: Home, organisation: Organisation, now: datetime, address: str = "") -> Archive:
+    """The ledger of a new home, with its trust policy as entry 0, signed by the log's key. `address`: of Postgres; else a file."""
     log_key = SigningKey.load(home.key_path("log"))
     # A checkpoint's first line takes no blank and no plus (C2SP tlog-checkpoint).
     origin = re.sub(r"[^a-z0-9]+", "-", organisation.name.lower()).strip("-") or "organisation"
-    Ledger.create(home.ledger, f"{origin}/ledger", log_key, subjects_of=_subjects, columns_of=_columns)
+    Ledger.create(address or home.ledger, f"{origin}/ledger", log_key, subjects_of=_subjects, columns_of=_columns).close()
+    if address:
+        write_private_file(home.ledger_address, f"{address}\n".encode())
     archive = Archive.open(home, organisation)
     propose_trust_policy(archive, organisation, "", now)
     return archive
