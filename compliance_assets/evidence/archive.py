@@ -19,7 +19,7 @@ from compliance_assets.errors import ClockError, ComplianceError, LedgerCorrupt,
 from compliance_assets.evidence import records
 from compliance_assets.evidence.artefacts import ArtefactStore
 from compliance_assets.evidence.home import Home
-from compliance_assets.evidence.ledger import Entry, Ledger, NewEntry
+from compliance_assets.evidence.ledger import Entry, Ledger, NewEntry, Subjects
 from compliance_assets.evidence.records import Decision, DeploymentStep, Head, Statement, TrustPolicy
 from compliance_assets.policy.organisation import Organisation
 from compliance_assets.policy.system import RequiredApproval, places
@@ -320,29 +320,31 @@ class Archive:
                      if record.body.ledger.size > 0)
 
 
-def _subjects(body: bytes) -> tuple[tuple[Digest, str], ...]:
+def _subjects(body: bytes) -> Subjects:
     """How the ledger checks its look-up table: by what the entry itself says."""
-    return records.subjects_of(Statement.read(Envelope.from_bytes(body).payload))
+    return _said(body)[1]
 
 
 def _columns(body: bytes) -> tuple[str, str, str]:
-    """How the ledger checks its columns (kind, execution key, system): by what the entry itself says.
+    """How the ledger checks its columns (kind, execution key, system): by what the entry itself says."""
+    return _said(body)[0]
 
-    The same bytes say the same, and every read asks: the answer is kept under the sha256 of the bytes.
-    """
+
+def _said(body: bytes) -> tuple[tuple[str, str, str], Subjects]:
+    """What an entry says of itself. The same bytes say the same, and every read asks: kept under the sha256 of the bytes."""
     name = hashlib.sha256(body).digest()
     said = _SAID.get(name)
     if said is None:
         statement = Statement.read(Envelope.from_bytes(body).payload)
-        said = statement.kind, records.execution_of(statement), records.system_of(statement)
+        said = (statement.kind, records.execution_of(statement), records.system_of(statement)), records.subjects_of(statement)
         if len(_SAID) >= _MOST_SAID:
             _SAID.clear()
         _SAID[name] = said
     return said
 
 
-_SAID: dict[bytes, tuple[str, str, str]] = {}
-_MOST_SAID = 100_000
+_SAID: dict[bytes, tuple[tuple[str, str, str], Subjects]] = {}
+_MOST_SAID = 50_000
 
 
 def create_archive(home: Home, organisation: Organisation, now: datetime, address: str = "") -> Archive:
