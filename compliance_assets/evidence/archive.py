@@ -347,12 +347,16 @@ _SAID: dict[bytes, tuple[tuple[str, str, str], Subjects]] = {}
 _MOST_SAID = 50_000
 
 
+def origin_of(organisation: Organisation) -> str:
+    """The name under which an organisation's ledger signs its heads; a checkpoint's first line takes no blank and no plus."""
+    name = re.sub(r"[^a-z0-9]+", "-", organisation.name.lower()).strip("-") or "organisation"
+    return f"{name}/ledger"
+
+
 def create_archive(home: Home, organisation: Organisation, now: datetime, address: str = "") -> Archive:
     """The ledger of a new home, with its trust policy as entry 0, signed by the log's key. `address`: of Postgres; else a file."""
     log_key = SigningKey.load(home.key_path("log"))
-    # A checkpoint's first line takes no blank and no plus (C2SP tlog-checkpoint).
-    origin = re.sub(r"[^a-z0-9]+", "-", organisation.name.lower()).strip("-") or "organisation"
-    Ledger.create(address or home.ledger, f"{origin}/ledger", log_key, subjects_of=_subjects, columns_of=_columns).close()
+    Ledger.create(address or home.ledger, origin_of(organisation), log_key, subjects_of=_subjects, columns_of=_columns).close()
     if address:
         write_private_file(home.ledger_address, f"{address}\n".encode())
     archive = Archive.open(home, organisation)

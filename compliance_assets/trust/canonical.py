@@ -21,7 +21,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
-
 from compliance_assets.errors import UntrustedEvidence
 
 if TYPE_CHECKING:
