@@ -10,6 +10,7 @@ import signal
 import sqlite3
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -83,8 +84,15 @@ class Cluster:
         for pid in (postmaster, *map(int, children)):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        # Postgres starts only once no process of the old server holds its memory.
-        self.start()
+        # Postgres starts only once no process of the old server holds its memory any more.
+        for attempt in range(40):
+            try:
+                self.start()
+                return
+            except AssertionError:
+                if attempt == 39:
+                    raise
+                time.sleep(0.25)
 
     def stop(self) -> None:
         self._run("pg_ctl", "-D", str(self.data), "-m", "immediate", "-w", "-s", "stop")
