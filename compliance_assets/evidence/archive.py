@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Any
 
 from compliance_assets.errors import ClockError, ComplianceError, LedgerCorrupt, UntrustedEvidence
@@ -79,8 +80,7 @@ class Archive:
             return self._reigns[1]
         admitted: list[tuple[int, Organisation]] = []
         for entry in self.ledger.by_kind("trust-policy"):
-            envelope = Envelope.from_bytes(entry.body)
-            statement = Statement.read(envelope.payload)
+            envelope, statement = _opened(entry.body)
             proposed = Organisation.model_validate(statement.body.organisation)
             if statement.subject("trust-policy") != proposed.digest:
                 raise UntrustedEvidence(f"Ledger entry {entry.index} names another trust policy than it holds.",
@@ -89,11 +89,11 @@ class Archive:
                 if entry.index != 0:
                     raise LedgerCorrupt("The ledger does not begin with a trust policy.", rule="trust policy",
                                         value=str(entry.index), remedy="This ledger was not made by `compliance init`.")
-                self._signed_by_role(envelope, "trust-policy", proposed, entry.index)
+                self._signed_by_role(envelope, statement, proposed, entry.index)
                 admitted.append((0, proposed))
                 continue
             before = admitted[-1][1]
-            self._signed_by_role(envelope, "trust-policy", before, entry.index)
+            self._signed_by_role(envelope, statement, before, entry.index)
             since = self._approved_since("trust-policy", proposed.digest, before.definitions.approved_by, admitted)
             if since is not None:
                 admitted.append((max(since, entry.index), proposed))
@@ -118,9 +118,10 @@ class Archive:
                     return entry.index
         return None
 
-    def _signed_by_role(self, envelope: Envelope, kind: str, organisation: Organisation, index: int) -> None:
+    def _signed_by_role(self, envelope: Envelope, statement: Statement, organisation: Organisation, index: int) -> None:
+        kind = statement.kind
         wanted = SIGNED_BY[kind]
-        at = parse_rfc3339(_moment(Statement.read(envelope.payload).body))
+        at = parse_rfc3339(_moment(statement.body))
         keys: dict[str, PublicKey] = {}
         roles: dict[str, str] = {}
         for key in organisation.machine_keys:
@@ -137,8 +138,7 @@ class Archive:
                 remedy="Do not use it. Run the stage again with the home's own keys, or approve the new organisation.yaml.")
 
     def _decision(self, entry: Entry, reigns: Sequence[tuple[int, Organisation]]) -> Record:
-        envelope = Envelope.from_bytes(entry.body)
-        statement = Statement.read(envelope.payload)
+        envelope, statement = _opened(entry.body)
         organisation = _organisation_at(reigns, entry.index)
         check_decision(envelope, statement, organisation)
         return Record(entry.index, statement, envelope)
@@ -148,8 +148,7 @@ class Archive:
         known = self._authentic.get(entry.index)
         if known is not None and known.envelope.to_bytes() == entry.body:
             return known
-        envelope = Envelope.from_bytes(entry.body)
-        statement = Statement.read(envelope.payload)
+        envelope, statement = _opened(entry.body)
         if statement.kind != entry.kind:
             raise UntrustedEvidence(f"Ledger entry {entry.index} is filed as {entry.kind} but says {statement.kind}.",
                                     rule="statement", value=str(entry.index), remedy="The ledger has been tampered with.")
@@ -158,7 +157,7 @@ class Archive:
         if statement.kind == "decision":
             check_decision(envelope, statement, organisation)
         else:
-            self._signed_by_role(envelope, statement.kind, organisation, entry.index)
+            self._signed_by_role(envelope, statement, organisation, entry.index)
         if statement.kind in ("stage", "deployment") and statement.body.trust_policy != organisation.digest:
             raise UntrustedEvidence(f"Ledger entry {entry.index} was made under another trust policy than the one in force there.",
                                     rule="trust policy", value=statement.body.trust_policy,
@@ -267,7 +266,7 @@ class Archive:
             last = self.ledger.entry(last.index - 1) if last.index else None
         if last is None:
             return
-        body = Statement.read(Envelope.from_bytes(last.body).payload).body
+        body = _opened(last.body)[1].body
         moment = parse_rfc3339(_moment(body))
         if now + CLOCK_TOLERANCE < moment:
             raise ClockError(f"The clock says {now.isoformat(timespec='seconds')}, but entry {last.index} of the ledger was written at "
@@ -335,12 +334,19 @@ def _said(body: bytes) -> tuple[tuple[str, str, str], Subjects]:
     name = hashlib.sha256(body).digest()
     said = _SAID.get(name)
     if said is None:
-        statement = Statement.read(Envelope.from_bytes(body).payload)
+        _, statement = _opened(body)
         said = (statement.kind, records.execution_of(statement), records.system_of(statement)), records.subjects_of(statement)
         if len(_SAID) >= _MOST_SAID:
             _SAID.clear()
         _SAID[name] = said
     return said
+
+
+@lru_cache(maxsize=512)
+def _opened(body: bytes) -> tuple[Envelope, Statement]:
+    """An entry's envelope and statement, read once for all who ask one after the other."""
+    envelope = Envelope.from_bytes(body)
+    return envelope, Statement.read(envelope.payload)
 
 
 _SAID: dict[bytes, tuple[tuple[str, str, str], Subjects]] = {}

@@ -66,11 +66,11 @@ def verify(ledger: LedgerReader, heads: Sequence[Checkpoint] = ()) -> VerifiedLe
                                      " entries were cut off, or an older copy was restored", "kept head")
         # (3) to (5)
         began = time.perf_counter()
-        _verify_tree(ledger, rows, head, heads)
+        verify_tree(ledger, rows, head, heads)
         seconds["tree"] = time.perf_counter() - began
         # (6)
         began = time.perf_counter()
-        checkpoints = _verify_notes(ledger, rows.all_signed(), head.origin)
+        checkpoints = verify_notes(ledger, rows.all_signed(), head.origin)
         seconds["signatures"] = time.perf_counter() - began
         # (7), (8)
         began = time.perf_counter()
@@ -85,7 +85,7 @@ def rebuild_lookup(ledger: LedgerReader) -> None:
         raise Misused("The look-up table cannot be derived without knowing what a body is about.", rule="subjects_of",
                       value=ledger.store.where, remedy="Open the ledger through `Archive`.")
     with ledger.reading() as (rows, signed, head, _):
-        _verify_tree(ledger, rows, head, ())
+        verify_tree(ledger, rows, head, ())
         chains: dict[str, bytes] = {}
         derived: list[Row] = []
         for found in _derived(ledger, rows, chains):
@@ -98,7 +98,8 @@ def rebuild_lookup(ledger: LedgerReader) -> None:
 
 # ------------------------------------------------------------------------------------------------------------------ the tree
 
-def _verify_tree(ledger: LedgerReader, rows: Rows, head: Checkpoint, heads: Sequence[Checkpoint]) -> None:
+def verify_tree(ledger: LedgerReader, rows: Rows, head: Checkpoint, heads: Sequence[Checkpoint]) -> None:
+    """Steps (3) to (5) of `verify`: everything that hashes alone can show."""
     upper: dict[tuple[int, int], bytes] = {}
     levels: list[list[bytes]] = [[]]
     counted, start = 0, 0
@@ -198,7 +199,7 @@ def _claimed(ledger: LedgerReader, state: Signed) -> bytes:
 
 # ------------------------------------------------------------------------------------------------------------ the signatures
 
-def _verify_notes(ledger: LedgerReader, signed: Iterator[Signed], origin: str) -> int:
+def verify_notes(ledger: LedgerReader, signed: Iterator[Signed], origin: str) -> int:
     """Check every checkpoint's signature, on all cores; how many there are."""
     count = 0
 

@@ -22,6 +22,7 @@ from compliance_assets.trust.merkle import Checkpoint
 
 SubjectsOf = Callable[[bytes], Subjects]
 ColumnsOf = Callable[[bytes], tuple[str, str, str]]
+_MOST_ROWS, _MOST_BUCKETS = 2_000, 256
 
 
 class LedgerReader:
@@ -35,6 +36,8 @@ class LedgerReader:
         self.columns_of = columns_of
         self._opened: dict[str, Checkpoint] = {}
         self._origin: str | None = None
+        self._sealed = ""
+        self._buckets: dict[str, list[Row]] = {}
         self._lock = threading.Lock()
 
     def close(self) -> None:
@@ -108,10 +111,10 @@ class LedgerReader:
         with self.reading() as (rows, _, head, node):
             return tuple(self.proved(entry, head, node) for entry in rows.entries(max(head.size - count, 0)))
 
-    def entries(self, start: int = 0) -> tuple[Entry, ...]:
-        """Every entry from `start` on, oldest first."""
+    def entries(self, start: int = 0, end: int | None = None) -> tuple[Entry, ...]:
+        """Every entry from `start` on, oldest first; up to `end` where it is given."""
         with self.reading() as (rows, _, head, node):
-            return tuple(self.proved(entry, head, node) for entry in rows.entries(start))
+            return tuple(self.proved(entry, head, node) for entry in rows.entries(start, end))
 
     def last(self) -> Entry | None:
         """The newest entry, if there is one."""
@@ -139,11 +142,19 @@ class LedgerReader:
         return found
 
     def _looked_up(self, rows: Rows, signed: Signed, bucket: str) -> list[Row]:
-        """All rows of one bucket, once they were shown to be all that were sealed."""
+        """All rows of one bucket, once they were shown to be all that were sealed; kept until the next seal."""
+        with self._lock:
+            if self._sealed != signed.lookup:
+                self._sealed, self._buckets = signed.lookup, {}
+            if bucket in self._buckets:
+                return self._buckets[bucket]
         found = list(rows.lookup(bucket, bucket + "g"))  # "g" comes right after the last digit
         sealing = Sealing(rows.seal)
         if not sealing.leads_to(self.lookup_root(signed), [bucket]) or chained(found) != sealing.chain(bucket):
             raise self.edited_lookup()
+        with self._lock:
+            if self._sealed == signed.lookup and len(found) <= _MOST_ROWS and len(self._buckets) < _MOST_BUCKETS:
+                self._buckets[bucket] = found
         return found
 
     def proved(self, entry: Entry, head: Checkpoint, node: merkle.Node) -> Entry:

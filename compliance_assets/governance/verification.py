@@ -15,6 +15,7 @@ from compliance_assets.errors import ComplianceError
 from compliance_assets.evidence import anchors
 from compliance_assets.evidence.archive import Archive, Record
 from compliance_assets.evidence.dossier import Dossier
+from compliance_assets.evidence.verifying import authentic_in_parallel
 from compliance_assets.policy.river import rule_named
 from compliance_assets.stages import stage_for
 from compliance_assets.trust.canonical import Digest, parse_canonical
@@ -79,15 +80,13 @@ def verify(archive: Archive, heads: tuple[Checkpoint, ...] = (), progress: Calla
     # (2)
     progress("signatures")
     authentic: list[Record] = []
-    for entry in archive.ledger.entries():
-        try:
-            record = archive.authentic(entry)
-        except ComplianceError as error:
-            found.problems.append(f"entry {entry.index}: {error}")
+    for record in authentic_in_parallel(archive):
+        if isinstance(record, str):
+            found.problems.append(record)
             continue
         authentic.append(record)
         found.signatures += len(record.envelope.signatures)
-        found.by_kind[entry.kind] += 1
+        found.by_kind[record.statement.kind] += 1
     # (3)
     progress("heads")
     try:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from compliance_assets.errors import ComplianceError, UntrustedEvidence
 from compliance_assets.policy.declared import (
@@ -145,6 +145,14 @@ class Organisation(Declared):
             refuse_any([Problem(("demonstration",), "must be true exactly if a person is marked demo",
                                 "Mark made-up people with demo: true, and the whole file with demonstration: true.")])
         return self
+
+    @model_serializer(mode="wrap")
+    def _without_what_is_not_declared(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """A policy that declares no anchors is written, and digested, as before there were any: old records stay what they were."""
+        written: dict[str, Any] = whole(self)
+        if self.anchors is None:
+            del written["anchors"]
+        return written
 
     @property
     def digest(self) -> Digest:
