@@ -132,6 +132,16 @@ def lacking(archive: Archive, organisation: Organisation, covers: int, now: date
     return tuple(said)
 
 
+def newest_cosigned(archive: Archive, organisation: Organisation) -> tuple[bytes, ...]:
+    """The newest note that each declared witness cosigned, as it is kept here."""
+    found = []
+    for witness in organisation.anchors.witnesses if organisation.anchors else ():
+        kept = [path for path in files_in(place_of(archive, "witness", witness.name)) if path.stem.isdigit()]
+        if kept:
+            found.append(max(kept, key=lambda path: int(path.stem)).read_bytes())
+    return tuple(found)
+
+
 def fresh_for(declared: Anchors) -> timedelta:
     number, unit = int(declared.fresh_for[:-1]), declared.fresh_for[-1]
     return timedelta(hours=number) if unit == "h" else timedelta(days=number)

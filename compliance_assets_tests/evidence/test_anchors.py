@@ -19,12 +19,14 @@ from compliance_assets.evidence import anchoring, anchors
 from compliance_assets.evidence.archive import Archive, origin_of
 from compliance_assets.evidence.home import Home
 from compliance_assets.evidence.witness import Witness, server
+from compliance_assets.governance.export import export
 from compliance_assets.governance.founding import demonstration_organisation, found
+from compliance_assets.governance.proposing import propose_definition
 from compliance_assets.governance.verification import verify
 from compliance_assets.pipeline import River, open_river
 from compliance_assets.policy.organisation import Anchors, DeclaredWitness, GitTags, Organisation
 from compliance_assets.trust.sshsig import generate_ssh_key
-from compliance_assets_tests.project import PEOPLE, free_ports
+from compliance_assets_tests.project import PEOPLE, SYSTEM, free_ports
 from compliance_assets_tests.small_lender import write_small_lender
 
 NAME = "witness.example/1"
@@ -177,6 +179,27 @@ def test_a_changed_tag_is_no_anchor(tagged: River, old: bytes, new: bytes) -> No
         anchors.read_tag(tagged.archive, path.read_bytes(), tagged.organisation.anchors.git)
     found = verify(tagged.archive)
     assert not found and any("anchor ledger/1.tag" in problem for problem in found.problems)
+
+
+def verified(bundle: Path, head: str) -> tuple[int, str]:
+    """What the bundle's own verifier says, run by a Python without any package."""
+    done = subprocess.run((sys.executable, "-I", str(bundle / "verify.py"), str(bundle), "--head", head), capture_output=True, text=True)
+    return done.returncode, done.stdout + done.stderr
+
+
+def test_an_auditors_bundle_holds_the_witnesss_cosignature_and_its_verifier_checks_it(served: River, tmp_path: Path) -> None:
+    propose_definition(served, SYSTEM, "engineer-1")
+    anchoring.make(served.archive, served.organisation, served.root)
+    head = served.archive.ledger.head()
+    export(served.archive, SYSTEM, tmp_path / "bundle")
+    code, answer = verified(tmp_path / "bundle", f"{head.size}:{head.root.hex()}")
+    assert code == 0 and "verified   anchors/witness-0.note" in answer and f"{head.size}  entries that {NAME} had seen at" in answer, answer
+    note = tmp_path / "bundle" / "anchors" / "witness-0.note"
+    genuine = note.read_text()
+    for old, new, words in (("— witness", "— nobody", "no witness of a trust policy cosigned it"), ("\n2\n", "\n1\n", "not signed by the log's key")):
+        note.write_text(genuine.replace(old, new, 1))
+        code, answer = verified(tmp_path / "bundle", f"{head.size}:{head.root.hex()}")
+        assert code == 1 and words in answer, answer
 
 
 @pytest.mark.slow
