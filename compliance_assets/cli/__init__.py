@@ -35,6 +35,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "review-return": ("decide:review_return", "Review somebody else's emergency rollback."),
     "serve": ("work:serve", "Supervise an environment's model servers and router."),
     "verify": ("inspect:verify", "Recompute every root, signature, chain and artefact."),
+    "anchor": ("anchoring:anchor", "Have the ledger's head kept outside this host, as organisation.yaml declares."),
+    "witness": ("anchoring:witness", "Run a witness: it cosigns heads of ledgers that only grew."),
     "trace": ("inspect:trace", "Provenance of a digest, release or run, both ways."),
     "explain": ("inspect:explain", "Rebuild one decision from stored bytes: is it the same, and what moved it?"),
     "export": ("inspect:export", "An auditor's bundle, with its own verifier."),

@@ -34,6 +34,8 @@ def verify(heads: tuple[str, ...], root: Path | None, as_json: bool) -> None:
         kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(found.by_kind.items()))
         click.echo(f"Ledger       {found.entries} entries ({kinds}), root {found.root}")
         click.echo(f"Checkpoints  {found.checkpoints} signed, {found.heads} heads that people signed or you kept")
+        newest = f", the newest of {found.anchored} entries" if found.anchors else ""
+        click.echo(f"Anchors      {found.anchors} outside this host{newest}")
         click.echo(f"Signatures   {found.signatures} verified")
         click.echo(f"Artefacts    {found.artefacts} files, {found.artefact_bytes:,} bytes, each with the bytes of its digest")
         click.echo(f"Chains       {found.chains} passed outputs, each down to its raw source")
