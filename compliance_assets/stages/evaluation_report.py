@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 _BINS = 20
 _CURVE_POINTS = 101
-_NOT_OF_TWO_CLASSES = ("macro_f1",)
 _BY_GROUP = ("accuracy", "precision", "recall", "specificity", "roc_auc", "brier_score")
 _CALIBRATION = ("expected_calibration_error", "expected_calibration_error_debiased", "maximum_calibration_error",
                 "calibration_in_the_large", "calibration_slope", "brier_reliability")
@@ -39,8 +38,9 @@ def measured(system: System, y: Any, score: Any, attributes: Mapping[str, Any], 
     try:
         decision = (np.asarray(score) >= threshold).astype(np.int64)
         binary = tuple(name for name, info in METRICS.items() if info.family == "performance" and "binary" in info.task
-                       and "previous score" not in info.needs and name not in _NOT_OF_TWO_CLASSES)
-        fairness = tuple(name for name, info in METRICS.items() if info.family == "fairness")
+                       and "previous score" not in info.needs)
+        fairness = tuple(name for name, info in METRICS.items() if info.family == "fairness" and "binary" in info.task
+                         and "previous score" not in info.needs)
         body["performance"] = [as_json(one) for one in measure_performance(binary, y, score, threshold)]
         body["confusion"] = _confusion(y, decision)
         body["roc_curve"] = _roc_curve(y, score)
