@@ -185,12 +185,20 @@ def _robustness() -> tuple[MetricInfo, ...]:
         ("relative_shift", "At most 0.05 flips and 0.02 AUC at +-5 % (this project's suggestion)."),
         ("category_flip", "At most 0.02 flips at a rate of 1 % (this project's suggestion)."),
         ("missing_values", "At most 0.03 AUC at 10 % missing (this project's suggestion)."),
+        ("protected_flip", "Usually reported."),
+        ("retrain_seed", "At most 0.05 decided otherwise over at least 5 seeds (this project's suggestion)."),
     )
     needs = ("predict", "frame", "y", "threshold")
-    return tuple(
+    changed = tuple(
         MetricInfo(f"{kind}_{what}", "robustness", "lower", _BINARY, needs, _PERTURB, convention, 0.0)
         for kind, convention in kinds for what in ("decision_flip_rate", "auc_drop")
     )
+    accepted = tuple(
+        MetricInfo(f"{kind}_acceptance_rate", "robustness", "lower", _ANY, ("frame", "interface"),
+                   "J.4: share of rows with one value that the contract rules out, and that the interface takes all the same",
+                   "None: such a row is refused, never silently filled in (this project's suggestion).", 0.0)
+        for kind in ("out_of_range", "unseen_category", "wrong_type"))
+    return changed + accepted
 
 
 def _calibration() -> tuple[MetricInfo, ...]:

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 
 from compliance_assets.metrics import arrays
-from compliance_assets.metrics.arrays import Floats
 from compliance_assets.metrics.catalogue import metric_info
 from compliance_assets.metrics.groups import expected_names, membership
 from compliance_assets.metrics.intervals import Z95, exact_mean, wilson

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, StringConstraints, Tag, field_validator, model_validator
 
-from compliance_assets.metrics.catalogue import METRICS
+from compliance_assets.metrics.catalogue import METRICS, MetricInfo
 from compliance_assets.policy.declared import (
     CRON,
     ESTIMATOR,
@@ -444,18 +444,39 @@ class Shift(Bound):
 
 
 class Perturbed(Bound):
-    """A bound on what a disturbance of the inputs does; `level` in the perturbation's own unit."""
+    """A bound on what a disturbance of the inputs, another seed or an input outside the contract does."""
 
-    perturbation: Literal["numeric_noise", "relative_shift", "category_flip", "missing_values"] = Field(
-        description="the disturbance of the inputs")
-    level: Share = Field(description="its strength: standard deviations, relative size, or share of values")
+    perturbation: Literal["numeric_noise", "relative_shift", "category_flip", "missing_values", "protected_flip", "retrain_seed",
+                          "out_of_range", "unseen_category", "wrong_type"] = Field(description="the disturbance")
+    level: Share | None = Field(None, description="its strength: standard deviations, relative size, or share of values or rows")
+    seeds: Annotated[int, Field(ge=2, le=50)] | None = Field(None, description="for retrain_seed: how many other seeds are tried")
+    attribute: Name | None = Field(None, description="for protected_flip: the protected attribute that is exchanged")
+    with_proxies: bool = Field(False, description="for protected_flip: exchange the features assessed as its stand-ins, too")
 
     @model_validator(mode="after")
     def _agrees(self) -> Perturbed:
-        if METRICS[self.metric].family == "robustness" and not self.metric.startswith(self.perturbation):
+        if METRICS[self.metric].family == "robustness" and not self.metric.startswith(f"{self.perturbation}_"):
             refuse(Problem(("perturbation",), f"{self.metric} does not measure {self.perturbation}",
                            "Name the same disturbance twice."))
+        wanted = {"retrain_seed": {"seeds"}, "protected_flip": {"level", "attribute"}, "out_of_range": set(), "unseen_category": set(),
+                  "wrong_type": set()}.get(self.perturbation, {"level"})
+        for name in ("level", "seeds", "attribute"):
+            given = getattr(self, name) is not None
+            if given != (name in wanted):
+                refuse(Problem((name,) if given else (), f"{self.perturbation} "
+                               + (f"does not take {name}" if given else f"needs {name}, which has no default")))
+        if self.with_proxies and self.perturbation != "protected_flip":
+            refuse(Problem(("with_proxies",), f"{self.perturbation} does not take with_proxies"))
+        if self.over and not wanted:
+            refuse(Problem(("over",), f"{self.perturbation} asks the interface, which knows no groups", "Take over: away."))
         return self
+
+    @property
+    def strength(self) -> str:
+        """As findings are named: the level, or how many seeds."""
+        said = "" if self.level is None else f"{self.level:g}"
+        said = f"{self.seeds}" if self.seeds is not None else said
+        return "-".join(part for part in (said, self.attribute, "proxies" if self.with_proxies else "") if part)
 
 
 class Fairness(Declared):
@@ -482,6 +503,15 @@ class Drift(Declared):
     bounds: tuple[Bound, ...] = Field(min_length=1, description="what is bounded")
 
 
+_OF_ALL_ROWS = ("roc_auc_change", "accuracy_change", "brier_score_change", "prediction_flip_rate")
+
+
+def _may_stand(info: MetricInfo, family: str) -> bool:
+    """Whether a metric may be bounded here. What compares two models may stand under drift too: against each of its references."""
+    at_home = info.family == family or (family == "drift" and "previous score" in info.needs)
+    return at_home and "binary" in info.task
+
+
 class Evaluation(Declared):
     decision_threshold: Annotated[float, Field(gt=0, lt=1)] = Field(
         description="score from which the decision is favourable")
@@ -496,10 +526,20 @@ class Evaluation(Declared):
     @model_validator(mode="after")
     def _families(self) -> Evaluation:
         refuse_any(
-            Problem((*where, "metric"), f"{bound.metric} is a {METRICS[bound.metric].family} metric, not one of {family}",
-                    f"Known here: {', '.join(info.name for info in METRICS.values() if info.family == family)}.")
-            for family, where, bound in self.placed_bounds() if METRICS[bound.metric].family != family
+            Problem((*where, "metric"), f"{bound.metric} is a {METRICS[bound.metric].family} metric, not one of {family}"
+                    if METRICS[bound.metric].family != family else
+                    f"{bound.metric} measures a {' or '.join(sorted(METRICS[bound.metric].task))} model; this one decides between two "
+                    "outcomes", f"Known here: {', '.join(info.name for info in METRICS.values() if _may_stand(info, family))}.")
+            for family, where, bound in self.placed_bounds() if not _may_stand(METRICS[bound.metric], family)
         )
+        refuse_any(
+            Problem((*where, "over"), f"{bound.metric} compares all rows of two models", "Take over: away.")
+            for _, where, bound in self.placed_bounds() if bound.over and bound.metric in _OF_ALL_ROWS)
+        refuse_any(
+            Problem((*where, "over"), f"{bound.metric} compares groups and does not say over which attributes",
+                    "Write over: [an attribute, or two joined by *].")
+            for family, where, bound in self.placed_bounds()
+            if family == "drift" and not bound.over and METRICS[bound.metric].family == "fairness")
         return self
 
     def placed_bounds(self) -> Iterator[tuple[str, Where, Bound]]:
@@ -700,6 +740,9 @@ class System(Declared):
         for _, place, bound in self.evaluation.placed_bounds():
             for index, item in enumerate(bound.over):
                 yield ("evaluation", *place, "over", index), item
+        for number, disturbed in enumerate(self.evaluation.robustness):
+            if disturbed.attribute is not None:
+                yield ("evaluation", "robustness", number, "attribute"), disturbed.attribute
         if self.training.mitigation is not None:
             yield ("training", "mitigation", "over"), self.training.mitigation.over
         for index, rule in enumerate(self.deployment.abort_when):

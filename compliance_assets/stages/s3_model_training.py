@@ -15,15 +15,13 @@ linear algebra runs on one thread, and what only says how many threads were used
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
 from compliance_assets.errors import StageError
 from compliance_assets.evidence.artefacts import ArtefactStore
-from compliance_assets.features import registered, registry_types
 from compliance_assets.metrics.performance import measure_performance
 from compliance_assets.modelfile import favourable_scores, load, store, trusted_types
 from compliance_assets.policy.gates import GateReport, conclude
@@ -32,8 +30,9 @@ from compliance_assets.registry import CandidateEntry, Registry
 from compliance_assets.stages import s3_gates
 from compliance_assets.stages.estimators import make_estimator
 from compliance_assets.stages.mitigation import Rows, fit
-from compliance_assets.stages.s2_feature_engineering import FeatureSet, read_features, read_groups
+from compliance_assets.stages.s2_feature_engineering import FeatureSet
 from compliance_assets.stages.stage import Draft, Stage, Value, Work
+from compliance_assets.stages.training_rows import TrainingFiles, read_rows, split_files
 from compliance_assets.stages.training_watch import iterations, losses, watched_fit
 from compliance_assets.trust.canonical import (
     Digest,
@@ -45,11 +44,9 @@ from compliance_assets.trust.canonical import (
 )
 
 if TYPE_CHECKING:
-    import polars as pl
 
-    from compliance_assets.policy.system import Feature
+    pass
 
-Part = Literal["train", "validation", "holdout"]
 RULE = rule_named("model_training")
 MADE_FROM = ("system", "data", "features", "training")
 """The sections of the declaration that decide what is trained; the others only judge it."""
@@ -79,64 +76,6 @@ class CandidateModel(Value):
 
     def files(self) -> Mapping[str, str]:
         return {"model/model.skops": self.model, "model/probe": self.probe, "model/training_record.json": self.record}
-
-
-class TrainingFiles(ArtefactStore):
-    """The artefact store as training sees it: the training and validation files, nothing else; and what was opened."""
-
-    def __init__(self, artefacts: ArtefactStore, features: FeatureSet) -> None:
-        super().__init__(artefacts.root)
-        self._roles = {digest: f"{part}/{what}" for part in ("train", "validation")
-                       for what, digest in split_files(features, part).items()}
-        self.opened: set[str] = set()
-
-    def _admit(self, digest: str) -> None:
-        if digest not in self._roles:
-            raise StageError("Training asked for a file that is not among its own.", rule="isolation of the holdout", value=digest,
-                             remedy="Train on train and validation only.")
-        self.opened.add(digest)
-
-    def get_bytes(self, digest: Digest) -> bytes:
-        self._admit(digest)
-        return super().get_bytes(digest)
-
-    def open_path(self, digest: Digest) -> Path:
-        self._admit(digest)
-        return super().open_path(digest)
-
-    def copy_to(self, digest: Digest, path: Path) -> None:
-        self._admit(digest)
-        super().copy_to(digest, path)
-
-    def journal(self) -> dict[str, str]:
-        """Role → digest of every file that was opened."""
-        return {self._roles[digest]: digest for digest in sorted(self.opened, key=self._roles.__getitem__)}
-
-
-def split_files(features: FeatureSet, part: Part) -> dict[str, str]:
-    """The three files of one part, by what they hold."""
-    files = features.splits[part]
-    return {"features": files.features, "labels": files.labels, "groups": files.groups}
-
-
-def read_rows(artefacts: ArtefactStore, features: FeatureSet, part: Part, registry: Sequence[Feature]) -> Rows:
-    """One part as training and evaluation see it; every file is verified when it is opened.
-
-    Types come from the registry, not from the feature report: that report describes the holdout too, and training must not
-    open it.
-    """
-    import polars as pl
-
-    frame = registered(read_features(artefacts, features, part), registry_types(registry))
-    labels = pl.read_parquet(artefacts.open_path(Digest(features.splits[part].labels)))["label"].to_numpy()
-    return rows_of(frame, labels, read_groups(artefacts, features, part))
-
-
-def rows_of(frame: pl.DataFrame, labels: Any, groups: pl.DataFrame) -> Rows:
-    """Features, labels and groups (the key, then one column for each attribute) as arrays."""
-    key, *attributes = groups.columns
-    return Rows(frame, np.asarray(labels, dtype=np.int8), {name: groups[name].to_numpy() for name in attributes},
-                groups[key].to_numpy())
 
 
 def produce(work: Work, *, features: FeatureSet) -> Draft:
