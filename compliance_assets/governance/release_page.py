@@ -95,13 +95,23 @@ def release_page(river: River, one: Candidate) -> dict[str, Any]:
         minimum = river.definition(one.system).system.evaluation.fairness.minimum_group
         page |= {"groups": group_bars.chart(report, minimum), "curve": reliability.chart(report), "evaluation": record,
                  "robustness": bounded_bars.robustness(record.body.reports), "drift": bounded_bars.drift(record.body.reports),
-                 "findings": rows(record), "holdout": report["rows"] if "rows" in report else None}
+                 "findings": rows(record), "holdout": report["rows"] if "rows" in report else None,
+                 "opened": opened(record)}
     if "integration_report" in one.chain:
         page["integration"] = rows(one.chain["integration_report"])
     for stage in ("dataset", "features", "candidate_model"):
         if stage in one.chain and one.chain[stage].body.outcome == "failed":
             page["findings"] = rows(one.chain[stage])
     return page | _decision(river, one, said)
+
+
+def opened(record: Record) -> str:
+    """How often the holdout was looked at, as the record of this evaluation says; empty where it says nothing."""
+    if "holdout_opened" not in record.body.observations:
+        return ""
+    said = record.body.observations["holdout_opened"]
+    limit = f"of {said['limit']} declared" if isinstance(said["limit"], int) else "no limit declared"
+    return f"opened {said['times']} times, {limit}"
 
 
 def _release(river: River, one: Candidate) -> dict[str, str] | None:

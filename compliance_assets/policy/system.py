@@ -7,6 +7,7 @@ numeric threshold, so an undeclared one is an error (Art. 9(8): prior defined me
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Iterator
 from itertools import pairwise
@@ -331,6 +332,27 @@ class CorrelationRemover(Declared):
 Mitigation = Annotated[Reweighing | GridSearch | CorrelationRemover, Field(discriminator="kind")]
 
 
+class Search(Declared):
+    """Every combination of these values is tried and compared on the validation rows; every trial is recorded."""
+
+    parameters: dict[Text, tuple[int | float | str | bool, ...]] = Field(min_length=1, description="values to try, by hyperparameter")
+    choose_by: Name = Field(description="a performance metric of scores, measured on the validation rows")
+    because: Reason
+
+    @model_validator(mode="after")
+    def _worth_it(self) -> Search:
+        chosen = METRICS.get(self.choose_by)
+        fit = sorted(name for name, info in METRICS.items() if info.family == "performance" and info.needs == ("y", "score")
+                     and "binary" in info.task)
+        if chosen is None or self.choose_by not in fit:
+            refuse(Problem(("choose_by",), f"a search cannot choose by {self.choose_by}", f"Use one of {', '.join(fit)}."))
+        trials = math.prod(len(values) for values in self.parameters.values())
+        if not 2 <= trials <= 200 or any(len(set(values)) != len(values) for values in self.parameters.values()):
+            refuse(Problem(("parameters",), f"a search of {trials} trials", "Write 2 to 200 combinations, no value twice."))
+        refuse_any(_numbers_as_text(self.parameters, ("parameters",)))
+        return self
+
+
 class Resources(Declared):
     threads: int = Field(ge=1, description="processor threads; more may change the last bits of a result")
     gpu: int = Field(0, ge=0, description="graphics processors")
@@ -344,7 +366,19 @@ class Training(Declared):
     seed: int = Field(ge=0, description="the seed of every random choice in training")
     resources: Resources = Field(description="what training may use")
     mitigation: Mitigation | None = Field(None, description="what is done in training against unfairness")
+    search: Search | None = Field(None, description="hyperparameters that are chosen by trying")
+    reproducibility_probe: bool = Field(False, description="train twice and refuse a candidate that does not come out the same")
     rationale: Reason
+
+    @model_validator(mode="after")
+    def _one_choice(self) -> Training:
+        if self.search is not None and self.mitigation is not None and self.mitigation.kind == "grid_search":
+            refuse(Problem(("search",), "a search of hyperparameters and a grid search of models choose at once", "Declare one of them."))
+        twice = sorted(set(self.search.parameters) & set(self.hyperparameters)) if self.search is not None else []
+        if twice:
+            refuse(Problem(("search", "parameters", twice[0]), f"{twice[0]} is fixed under hyperparameters and searched for",
+                           "Take it out of one of them."))
+        return self
 
     @field_validator("hyperparameters")
     @classmethod
@@ -503,6 +537,13 @@ class Drift(Declared):
     bounds: tuple[Bound, ...] = Field(min_length=1, description="what is bounded")
 
 
+class HoldoutUses(Declared):
+    """A holdout that many candidates were judged by has become something to choose by."""
+
+    at_most: int = Field(ge=1, description="evaluations on the same holdout rows; what is answered from a record does not count")
+    because: Reason
+
+
 _OF_ALL_ROWS = ("roc_auc_change", "accuracy_change", "brier_score_change", "prediction_flip_rate")
 
 
@@ -522,6 +563,7 @@ class Evaluation(Declared):
     drift: Drift = Field(description="how far is it from production and baseline?")
     undecided: Literal["refuse", "exception"] = Field(
         description="what follows INCONCLUSIVE and INSUFFICIENT_DATA: refuse, or an exception that people approve")
+    holdout_uses: HoldoutUses | None = Field(None, description="how often candidates may be judged by the same holdout")
 
     @model_validator(mode="after")
     def _families(self) -> Evaluation:

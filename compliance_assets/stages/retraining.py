@@ -9,8 +9,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from compliance_assets.stages.estimators import make_estimator
-from compliance_assets.stages.mitigation import fit
 from compliance_assets.stages.s2_feature_engineering import FeatureSet
+from compliance_assets.stages.search import fitted
 from compliance_assets.stages.stage import Work
 from compliance_assets.stages.training_rows import TrainingFiles, read_rows
 from compliance_assets.stages.training_watch import watched_fit
@@ -24,9 +24,7 @@ def trained_again(work: Work, features: FeatureSet, *, seed: int | None = None) 
     definition = work.definition if seed is None else _seeded(work.definition, seed)
     system, files = definition.system, TrainingFiles(work.artefacts, features)
     train, validation = (read_rows(files, features, part, system.features.registry) for part in ("train", "validation"))
-    prepared = make_estimator(definition)
-    threads = system.training.resources.threads
-    return watched_fit(lambda: fit(prepared, system, train, validation), prepared.estimator, threads).result.estimator
+    return watched_fit(lambda: fitted(definition, train, validation), system.training.resources.threads).result.estimator
 
 
 def random_parts(definition: Definition) -> tuple[str, ...]:

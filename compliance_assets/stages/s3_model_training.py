@@ -24,12 +24,12 @@ from compliance_assets.errors import StageError
 from compliance_assets.evidence.artefacts import ArtefactStore
 from compliance_assets.metrics.performance import measure_performance
 from compliance_assets.modelfile import favourable_scores, load, store, trusted_types
-from compliance_assets.policy.gates import GateReport, conclude
+from compliance_assets.policy.gates import Finding, GateReport, Verdict, conclude, fact
 from compliance_assets.policy.river import rule_named
 from compliance_assets.registry import CandidateEntry, Registry
-from compliance_assets.stages import s3_gates
+from compliance_assets.stages import retraining, s3_gates, search
 from compliance_assets.stages.estimators import make_estimator
-from compliance_assets.stages.mitigation import Rows, fit
+from compliance_assets.stages.mitigation import Rows
 from compliance_assets.stages.s2_feature_engineering import FeatureSet
 from compliance_assets.stages.stage import Draft, Stage, Value, Work
 from compliance_assets.stages.training_rows import TrainingFiles, read_rows, split_files
@@ -81,7 +81,7 @@ class CandidateModel(Value):
 def produce(work: Work, *, features: FeatureSet) -> Draft:
     """Train, store, record. Raises `StageError` or `DeclarationError` where there is nothing to judge."""
     system = work.definition.system
-    prepared = make_estimator(work.definition)
+    make_estimator(work.definition)  # a declaration that cannot be made is refused before anything is read
     files = TrainingFiles(work.artefacts, features)
     registry = system.features.registry
     train, validation = (read_rows(files, features, part, registry) for part in ("train", "validation"))
@@ -90,16 +90,19 @@ def produce(work: Work, *, features: FeatureSet) -> Draft:
                          value=str(np.unique(train.labels).tolist()), remedy="Split again, or collect rows of the other outcome.")
     work.tell("training", estimator=system.training.estimator, rows=len(train.labels), features=train.frame.width,
               threads=system.training.resources.threads, seed=system.training.seed)
-    watched = watched_fit(lambda: fit(prepared, system, train, validation), prepared.estimator, system.training.resources.threads)
-    fitted, estimator = watched.result, watched.result.estimator
+    watched = watched_fit(lambda: search.fitted(work.definition, train, validation), system.training.resources.threads)
+    prepared, fitted, estimator = watched.result.prepared, watched.result.fitted, watched.result.estimator
     scores = favourable_scores(estimator, validation.frame)
     finite = bool(np.isfinite(scores).all())
     content = store(estimator)
     record = {
         "report": "training", "version": 1, "system": system.system,
-        "estimator": system.training.estimator, "hyperparameters": system.declaration()["training"]["hyperparameters"],
+        "estimator": system.training.estimator, "hyperparameters": watched.result.hyperparameters,
         "rationale": system.training.rationale, "seed": system.training.seed, "preparation": dict(prepared.preparation),
         "mitigation": dict(fitted.mitigation), "trials": [dict(trial) for trial in fitted.trials],
+        "search": dict(fitted.search),
+        "reproducibility": {"claimed": watched.observations["determinism"],
+                            "probe": "declared" if system.training.reproducibility_probe else "not declared"},
         "rows": {"train": len(train.labels), "validation": len(validation.labels)},
         "opened": files.journal(),
         "convergence": {"warnings": watched.unconverged, "iterations": iterations(estimator),
@@ -129,10 +132,19 @@ def judge(work: Work, draft: Draft, *, features: FeatureSet) -> Iterator[GateRep
     files = TrainingFiles(work.artefacts, features)
     rows = read_rows(files, features, "validation", work.definition.system.features.registry)
     content = work.artefacts.get_bytes(Digest(candidate.model))
-    yield conclude("storage", _GATES["storage"], s3_gates.storage(content, candidate, rows.frame))
+    yield conclude("storage", _GATES["storage"], (*s3_gates.storage(content, candidate, rows.frame), _probed(work, candidate, features)))
     own = {*split_files(features, "train").values(), *split_files(features, "validation").values()}
     yield conclude("isolation", _GATES["isolation"], s3_gates.isolation(
         set(record["opened"].values()), own, set(split_files(features, "holdout").values())))
+
+
+def _probed(work: Work, candidate: CandidateModel, features: FeatureSet) -> Finding:
+    """The reproducibility probe (declared): train again, and hold the digest of what was learned against the candidate's."""
+    if not work.definition.system.training.reproducibility_probe:
+        return Finding("storage.retrained_state", Verdict.NOT_APPLICABLE, note="no reproducibility probe is declared")
+    state = state_digest(retraining.trained_again(work, features))
+    return fact("storage.retrained_state", state == candidate.state, value=state, bound=candidate.state,
+                because="who trains again from the same rows, declaration and seed must get the same model")
 
 
 def publish(work: Work, draft: Draft, reports: tuple[GateReport, ...], *, features: FeatureSet) -> Mapping[str, str]:
