@@ -93,7 +93,8 @@ class River:
         """What this stage compares its output with: approved models for the evaluation, their datasets for a bounded shift."""
         if rule.name == "model_evaluation":
             return self.references(system)
-        wanted = {bound.against for bound in self.definition(system).system.data.shift}
+        data = self.definition(system).system.data
+        wanted = {bound.against for bound in data.shift} | ({data.rows_change.against} if data.rows_change is not None else set())
         if rule.name != "data_preparation" or not wanted:
             return {}
         return {role: self._dataset_of(candidate) for role, candidate in self.references(system).items() if role in wanted}

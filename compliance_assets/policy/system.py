@@ -235,6 +235,9 @@ class Data(Declared):
     intersections: tuple[str, ...] = Field((), description="for example sex*age_band")
     completeness: tuple[Completeness, ...] = Field((), description="how complete columns must be, in all rows or in every group")
     shift: tuple[Shift, ...] = Field((), description="how far columns may be from the data of an approved model")
+    prohibited_columns: tuple[Text, ...] = Field((), description="columns that the prepared data must not hold")
+    identical_rows: IdenticalRows | None = Field(None, description="how many rows with the same features may stand in two parts")
+    rows_change: RowsChange | None = Field(None, description="how far the number of rows may be from an approved model's data")
     provenance: Provenance = Field(description="where the data comes from and why it may be used")
 
     def column_of(self, attribute: str) -> str:
@@ -288,6 +291,8 @@ class Features(Declared):
     registry: tuple[Feature, ...] = Field(min_length=1, description="every feature, in the model's order")
     proxy_review_above: Share = Field(description="association with a protected attribute that demands an assessment")
     proxy_because: Reason
+    attribute_auc_review_above: Annotated[float, Field(ge=0.5, lt=1)] | None = Field(
+        None, description="area under the curve of guessing a group from one feature that demands an assessment, too")
 
     @field_validator("registry")
     @classmethod
@@ -475,6 +480,24 @@ class Shift(Bound):
         if self.over:
             refuse(Problem(("over",), "a shift is bounded over all rows", "Take over: away."))
         return self
+
+
+class IdenticalRows(Bound):
+    """How many distinct combinations of the features' source columns may stand in more than one part (G1.12)."""
+
+    @model_validator(mode="after")
+    def _about_parts(self) -> IdenticalRows:
+        if self.metric != "split_row_overlap" or self.over:
+            refuse(Problem(("metric",), "data.identical_rows bounds split_row_overlap over all rows"))
+        return self
+
+
+class RowsChange(Declared):
+    """A dataset that is suddenly half or twice as large is another dataset (G1.7)."""
+
+    against: Literal["production", "baseline"] = Field(description="whose dataset it is compared with")
+    at_most: Annotated[float, Field(gt=0)] = Field(description="largest accepted change, as a share of the earlier number of rows")
+    because: Reason
 
 
 class Perturbed(Bound):

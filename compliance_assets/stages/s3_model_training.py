@@ -134,8 +134,9 @@ def judge(work: Work, draft: Draft, *, features: FeatureSet) -> Iterator[GateRep
     content = work.artefacts.get_bytes(Digest(candidate.model))
     yield conclude("storage", _GATES["storage"], (*s3_gates.storage(content, candidate, rows.frame), _probed(work, candidate, features)))
     own = {*split_files(features, "train").values(), *split_files(features, "validation").values()}
-    yield conclude("isolation", _GATES["isolation"], s3_gates.isolation(
-        set(record["opened"].values()), own, set(split_files(features, "holdout").values())))
+    yield conclude("isolation", _GATES["isolation"], (
+        *s3_gates.isolation(set(record["opened"].values()), own, set(split_files(features, "holdout").values())),
+        s3_gates.fitted_on_train(load(content, candidate.trusted_types), record["rows"]["train"])))
 
 
 def _probed(work: Work, candidate: CandidateModel, features: FeatureSet) -> Finding:
