@@ -21,7 +21,7 @@ from compliance_assets.modelfile import favourable_scores
 from compliance_assets.policy.gates import Finding, GateReport, conclude
 from compliance_assets.policy.river import rule_named
 from compliance_assets.stages import s4_drift, s4_gates, s4_holdout, s4_robustness
-from compliance_assets.stages.evaluation_report import measured
+from compliance_assets.stages.evaluation_report import measured, robustness_curve
 from compliance_assets.stages.s1_data_preparation import parquet_bytes
 from compliance_assets.stages.s2_feature_engineering import FeatureSet, load_features
 from compliance_assets.stages.s3_model_training import CandidateModel, open_model
@@ -59,7 +59,8 @@ def produce(work: Work, *, candidate_model: CandidateModel, features: FeatureSet
                         remedy="Evaluate it on the holdout of its own feature set.")
     system, started = work.definition.system, time.perf_counter()
     rows = rows_of(*load_features(work.artefacts, features, "holdout"))
-    score = favourable_scores(open_model(work.artefacts, candidate_model), rows.frame)
+    estimator = open_model(work.artefacts, candidate_model)
+    score = favourable_scores(estimator, rows.frame)
     finite = np.isfinite(score)
     decided = finite & (np.where(finite, score, 0.0) >= system.evaluation.decision_threshold)
     # A score that is not a number decides nothing: its decision is null, and the gates answer ERROR.
@@ -68,7 +69,9 @@ def produce(work: Work, *, candidate_model: CandidateModel, features: FeatureSet
     work.tell("scored", rows=frame.height, not_finite=int(np.count_nonzero(~finite)))
     body = {"report": "evaluation", "version": 1, "system": system.system, "candidate": candidate_model.digest,
             "features": features.digest, "references": dict(work.references),
-            **measured(system, rows.labels, score, rows.groups, compared_over(system), s4_holdout.expected_groups(system))}
+            **measured(system, rows.labels, score, rows.groups, compared_over(system), s4_holdout.expected_groups(system)),
+            "robustness_curve": robustness_curve(lambda frame: favourable_scores(estimator, frame), rows.frame, rows.labels,
+                                                 system.evaluation.decision_threshold, s4_robustness.inputs_of(system))}
     value = EvaluationReport(
         system=system.system, candidate=candidate_model.digest, features=features.digest,
         scores=work.artefacts.put_bytes(parquet_bytes(frame)), report=work.artefacts.put_bytes(canonical_json(body)))

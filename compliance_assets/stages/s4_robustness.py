@@ -27,7 +27,7 @@ _NO_INPUT = {"missing_values": "no feature may be missing; rows with missing val
 
 def robustness(seen: Holdout, bound: Perturbed) -> Iterator[Finding]:
     """Disturb what the feature registry allows to vary, score again, count what changed."""
-    inputs, kind = _inputs(seen.system), bound.perturbation
+    inputs, kind = inputs_of(seen.system), bound.perturbation
     if kind in ASKED:
         yield interface_refuses(seen, bound)
         return
@@ -111,7 +111,7 @@ def _exchanged(seen: Holdout, bound: Perturbed) -> _Scored:
     return ("" if scores else f"everybody belongs to one group of {bound.attribute}"), scores, (("level", bound.level), ("repeats", 3.0))
 
 
-def _inputs(system: System) -> Inputs:
+def inputs_of(system: System) -> Inputs:
     """What may be disturbed, by the feature registry."""
     registry = system.features.registry
     return Inputs(
