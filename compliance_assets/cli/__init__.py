@@ -40,6 +40,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "trace": ("inspect:trace", "Provenance of a digest, release or run, both ways."),
     "explain": ("inspect:explain", "Rebuild one decision from stored bytes: is it the same, and what moved it?"),
     "export": ("inspect:export", "An auditor's bundle, with its own verifier."),
+    "modelcard": ("inspect:modelcard", "The model card of a candidate, made from evidence alone."),
     "datasets": ("inspect:datasets", "Registered dataset versions; fetch one by digest."),
 }
 

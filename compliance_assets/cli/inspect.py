@@ -188,6 +188,30 @@ def datasets(system: str, fetch: str | None, into: Path | None, root: Path | Non
 
 @click.command()
 @click.argument("system")
+@click.option("--candidate", type=click.IntRange(min=0), default=None, metavar="INDEX",
+              help="Ledger index of a stage record of the candidate (default: the newest under the definition at hand).")
+@root_option
+@json_option
+def modelcard(system: str, candidate: int | None, root: Path | None, as_json: bool) -> None:
+    """Write the model card of SYSTEM's candidate as Markdown: nine headings, every line from a record, what is missing named."""
+    from compliance_assets.errors import Misused
+    from compliance_assets.governance.candidates import candidate_at, latest
+    from compliance_assets.governance.model_card import model_card
+
+    river = open_project(root, writer=False)
+    one = latest(river, system) if candidate is None else candidate_at(river, system, candidate)
+    if one is None:
+        raise Misused(f"{system} has no candidate under its definition.", rule="model card", value=system,
+                      remedy=f"Run it first: compliance run {system} --to evaluation_report")
+    card = model_card(river, one)
+    if as_json:
+        shown.as_json(card.as_json())
+        return
+    click.echo(card.as_markdown())
+
+
+@click.command()
+@click.argument("system")
 @click.option("--into", type=click.Path(path_type=Path, file_okay=False), required=True, help="A new or empty folder.")
 @click.option("--with-data", is_flag=True, help="Put the tables of data in too: rows about people leave the home with it.")
 @root_option

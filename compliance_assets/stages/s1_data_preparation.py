@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, cast
 from pydantic import BaseModel, ConfigDict
 
 from compliance_assets.errors import StageError
+from compliance_assets.features import source_columns
 from compliance_assets.metrics import quality
 from compliance_assets.policy.gates import GateReport, conclude
 from compliance_assets.policy.river import rule_named
@@ -91,12 +92,13 @@ def produce(work: Work) -> Draft:
     suite = work.definition.file(data.contract).read_bytes()
     contract = {"suite_sha256": str(sha256_bytes(suite)), **validate(prepared.sort(data.key, maintain_order=True), suite)}
     work.tell("validated", success=contract["success"])
+    before, after = _profile(raw, data), _profile(prepared, data)
     report = {
         "report": "data quality", "version": 1, "system": system.system,
         "source": {"digest": str(snapshot.digest), "description": snapshot.description, "declared": declared_source(system)},
         "preparation": {
             "code": data.prepare or "none", "purpose": _purpose(work, data), "validated_by": data.contract,
-            "before": _profile(raw, data), "after": _profile(prepared, data),
+            "before": before, "after": after, "change": _change(before, after),
         },
         "contract": contract,
         "parts": {name: _profile(part, data) for name, part in parts.items()},
@@ -127,7 +129,7 @@ def judge(work: Work, draft: Draft) -> Iterator[GateReport]:
         s1_gates.label(frame, system.data),
         s1_gates.representativeness(frame, system.data),
         s1_gates.cell_sizes(frame, system.data),
-        s1_gates.leakage(parts, system.data),
+        s1_gates.leakage(parts, system.data, source_columns(system.features.registry)),
         s1_gates.shift(work, frame, lambda digest: _rows_of(work.artefacts, digest)),
     )
     for gate, found in zip(RULE.gates, findings, strict=True):
@@ -213,6 +215,32 @@ def _profile(frame: pl.DataFrame, data: Data) -> dict[str, Any]:
             for attribute, declared in data.protected.items()
         },
     }
+
+
+def _change(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
+    """What a step did to the share of favourable labels and of each group, as differences of shares; absent where a side has none."""
+    def share(count: int, rows: int) -> float | None:
+        return count / rows if rows else None
+
+    def moved(first: float | None, second: float | None) -> dict[str, str]:
+        if first is None or second is None:
+            return {}
+        return {"before": f"{first:.6f}", "after": f"{second:.6f}", "change": f"{second - first:+.6f}"}
+
+    rows = int(before["rows"]), int(after["rows"])
+    labels = before["favourable"], after["favourable"]
+    groups: dict[str, Any] = {}
+    for attribute, now in after["groups"].items():
+        then = before["groups"][attribute]
+        if isinstance(now, str) or isinstance(then, str):
+            groups[attribute] = "not derivable before or after"
+            continue
+        names = sorted({*then, *now})
+        groups[attribute] = {name: moved(share(sum(then[one] for one in then if one == name), rows[0]),
+                                         share(sum(now[one] for one in now if one == name), rows[1])) for name in names}
+    return {"rows": rows[1] - rows[0], "group_shares": groups,
+            "favourable_share": "the target does not exist before" if any(isinstance(one, str) for one in labels) else
+            moved(share(labels[0], rows[0]), share(labels[1], rows[1]))}
 
 
 def _derivable(frame: pl.DataFrame, column: str, as_number: bool) -> bool:

@@ -16,6 +16,7 @@ from compliance_assets.governance.candidates import candidate_at, candidates, fa
 from compliance_assets.governance.dashboard.measures import WINDOW
 from compliance_assets.governance.dashboard.summary import dashboard
 from compliance_assets.governance.finding_rows import rows
+from compliance_assets.governance.model_card import model_card
 from compliance_assets.governance.overview import newest_moment, overview
 from compliance_assets.governance.release_page import charts_of, release_page
 from compliance_assets.governance.runs import run_page
@@ -65,6 +66,11 @@ def _review(river: River, asked: Asked, common: Mapping[str, Any]) -> Response:
     if one is None:
         return _show("nothing_yet.html", river, common, section="releases", stages=RIVER, **about)
     return _show("review.html", river, common, section="releases", **about, **release_page(river, one))
+
+
+def _model_card(river: River, asked: Asked, common: Mapping[str, Any]) -> Response:
+    one = candidate_at(river, asked["system"], _number(asked["index"], "A candidate"))
+    return _show("model_card.html", river, common, section="releases", card=model_card(river, one))
 
 
 def _releases(river: River, asked: Asked, common: Mapping[str, Any]) -> Response:
@@ -164,6 +170,7 @@ VIEWS: tuple[tuple[str, View], ...] = (
     (r"/", _home),
     (rf"/systems/{_SYSTEM}/review", _review),
     (rf"/systems/{_SYSTEM}/candidates/(?P<index>[0-9]{{1,12}})", _review),
+    (rf"/systems/{_SYSTEM}/candidates/(?P<index>[0-9]{{1,12}})/card", _model_card),
     (rf"/systems/{_SYSTEM}/releases", _releases),
     (r"/releases", _releases),
     (r"/dashboard", _dashboard),

@@ -247,7 +247,7 @@ def test_every_measured_value_on_the_review_is_the_records_and_links_to_it(in_re
 def test_each_chart_has_a_table_of_the_same_numbers(in_review: Path) -> None:
     page = Visitor(in_review).see(REVIEW)
     figures = list(page.elements("figure"))
-    assert len(figures) == 4
+    assert len(figures) == 5
     for figure in figures:
         assert figure.find("{http://www.w3.org/2000/svg}svg") is not None and figure.find(f".//{HTML}table") is not None
     assert "84.4 %" in page.text or re.search(r"\d\d\.\d %", page.text)
