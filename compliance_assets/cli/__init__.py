@@ -38,6 +38,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "outcome": ("answers:outcome", "Record how it turned out: the delayed label of a decision."),
     "stop": ("answers:stop", "Stop all answers of an environment at once."),
     "resume": ("answers:resume", "Let a stopped environment answer again."),
+    "seal-log": ("answers:seal_log", "Seal the days of an inference log that are over; end its retention."),
     "verify": ("inspect:verify", "Recompute every root, signature, chain and artefact."),
     "trace": ("inspect:trace", "Provenance of a digest, release or run, both ways."),
     "explain": ("inspect:explain", "Rebuild one decision from stored bytes: is it the same, and what moved it?"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 import time
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -138,3 +139,31 @@ def traffic(environment: str, rows: int, rate: float, system: str | None, root: 
             click.echo(f"  model {model[:12]} answered {count}")
     if tally.answered < tally.sent:
         raise click.exceptions.Exit(1)
+
+
+@click.command("seal-log")
+@click.argument("environment")
+@click.option("--forget-inputs-before", type=click.DateTime(["%Y-%m-%d"]), default=None, metavar="DAY",
+              help="Delete the inputs (personal data) of sealed days before DAY; the decisions stay.")
+@root_option
+@json_option
+def seal_log(environment: str, forget_inputs_before: datetime | None, root: Path | None, as_json: bool) -> None:
+    """Seal the days of ENVIRONMENT's inference log that are over into parquet, and delete what its retention has ended for."""
+    from compliance_assets.errors import Misused
+    from compliance_assets.serving import sealing
+
+    river = open_project(root, writer=False)
+    log = _switch(river, environment).folder / "log"
+    declared = [river.definition(name).system for name in river.systems]
+    months = [system.retention.operation_logs_months for system in declared if system.deployment.environment == environment]
+    if not months:
+        raise Misused(f"No system declares {environment}, so nothing says how long its log is kept.", rule="retention", value=environment,
+                      remedy="Declare deployment.environment and retention in a system.yaml.")
+    sealed = sealing.seal(log, max(months), river.now())
+    before = forget_inputs_before.strftime("%Y-%m-%d") if forget_inputs_before else ""
+    gone = sealing.expire(log, river.now(), before)
+    if as_json:
+        shown.as_json({"environment": environment, "sealed": list(sealed), "deleted": list(gone)})
+    else:
+        click.echo(f"Sealed: {', '.join(sealed) or 'nothing, every day that is over is sealed'}.")
+        click.echo(f"Deleted: {', '.join(gone) or 'nothing'}.")
