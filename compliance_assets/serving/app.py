@@ -12,6 +12,8 @@ from fastapi.responses import JSONResponse
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 
+from compliance_assets.errors import ComplianceError
+from compliance_assets.serving.annotations import override as override_decision
 from compliance_assets.serving.answering import Answering, Called, V2Request
 from compliance_assets.serving.inference_log import InferenceLog
 from compliance_assets.serving.interface import (
@@ -87,12 +89,15 @@ def make_app(loaded: Loaded, log: InferenceLog, switch: StopSwitch) -> FastAPI:
         """The composite version that answers."""
         return loaded.version
 
+    async def allowed(request: Request) -> Any:
+        if not hmac.compare_digest(request.headers.get("authorization", "").encode(), f"Bearer {spec.token}".encode()):
+            raise Problem(401, "Not allowed", "People who stop or override need the environment's token.")
+        return parse_json(await bounded_body(request))
+
     def switched(action: Callable[[str, str], None]) -> Callable[[Request], Awaitable[Response]]:
         # Runs on the event loop, not behind the model: a busy or broken model cannot keep people from stopping it.
         async def act(request: Request) -> Response:
-            if not hmac.compare_digest(request.headers.get("authorization", "").encode(), f"Bearer {spec.token}".encode()):
-                raise Problem(401, "Not allowed", "The stop switch needs its token.")
-            said = parse_json(await bounded_body(request))
+            said = await allowed(request)
             if not isinstance(said, dict) or not all(isinstance(said.get(key), str) and said[key] for key in ("reason", "by")):
                 raise Problem(422, "Outside the contract", "Say the reason and who you are: {\"reason\": …, \"by\": …}.")
             action(said["reason"], said["by"])
@@ -101,6 +106,20 @@ def make_app(loaded: Loaded, log: InferenceLog, switch: StopSwitch) -> FastAPI:
 
     app.post("/stop", response_model=None)(switched(switch.stop))
     app.post("/resume", response_model=None)(switched(switch.resume))
+
+    @app.post("/override", response_model=None)
+    async def override(request: Request) -> Response:
+        """A person decided otherwise: recorded beside the decision, without the model."""
+        said = await allowed(request)
+        wanted = ("inference_id", "decision", "by", "reason")
+        if not isinstance(said, dict) or sorted(said) != sorted(wanted) or not all(isinstance(said[key], str) for key in wanted):
+            raise Problem(422, "Outside the contract", f"Say exactly {', '.join(wanted)}, each a text.")
+        try:
+            note = await run_in_threadpool(override_decision, spec.folder / "log", said["inference_id"], said["decision"],
+                                           said["by"], said["reason"])
+        except ComplianceError as error:
+            raise Problem(422, "Not recorded", str(error)) from error
+        return JSONResponse({"recorded": note.id, "model_said": note.model_said})
 
     described = app.openapi
 

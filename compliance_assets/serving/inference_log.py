@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from compliance_assets.errors import ServingError, UntrustedEvidence
+from compliance_assets.serving.log_files import bodies, files, holds
 from compliance_assets.trust.canonical import Digest, canonical_json, rfc3339, sha256_bytes
 
 ANSWERING = "answering"
@@ -157,10 +158,8 @@ def read_log(folder: Path, *, since: str = "", model: str | None = None, role: s
     `since` is an RFC 3339 moment as the log writes it; `model` a digest; `role` "answering" or "shadow". A last line
     without its end is what a crash leaves and is passed over; anything else that does not read is `UntrustedEvidence`.
     """
-    for path in [folder] if folder.is_file() else sorted(folder.rglob("decisions-*.jsonl")):
-        if since and path.name[len("decisions-"):len("decisions-") + 10] < since[:10]:
-            continue
-        for body in _lines(path):
+    for path in files(folder, "decisions", since):
+        for body in bodies(path):
             decision = _decision(path, body)
             if decision.time >= since and model in (None, decision.model) and role in (None, decision.role):
                 yield decision
@@ -168,8 +167,8 @@ def read_log(folder: Path, *, since: str = "", model: str | None = None, role: s
 
 def read_inputs(folder: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """Inference ids with the row that was sent, as far as it has not been deleted."""
-    for path in sorted(folder.rglob("inputs-*.jsonl")):
-        for body in _lines(path):
+    for path in files(folder, "inputs"):
+        for body in bodies(path):
             yield body["id"], body["row"]
 
 
@@ -180,10 +179,10 @@ def decisions_of_request(folder: Path, inference: str) -> tuple[Decision, ...]:
     """
     if not inference:
         return ()
-    for path in sorted(folder.rglob("decisions-*.jsonl")):
-        if inference.encode() not in path.read_bytes():
+    for path in files(folder, "decisions"):
+        if not holds(path, inference):
             continue
-        decisions = [_decision(path, body) for body in _lines(path)]
+        decisions = [_decision(path, body) for body in bodies(path)]
         wanted = next((one for one in decisions if one.id == inference), None)
         if wanted is not None:
             same = [one for one in decisions if (one.request_id, one.time, one.role) == (wanted.request_id, wanted.time, wanted.role)]
@@ -193,32 +192,12 @@ def decisions_of_request(folder: Path, inference: str) -> tuple[Decision, ...]:
 
 def input_of(folder: Path, decision: Decision) -> dict[str, Any] | None:
     """The row that a decision was about, or None if it is no longer kept."""
-    for path in sorted(folder.rglob(f"inputs-{decision.time[:10]}-*.jsonl")):
-        for name, row in _rows_in(path, decision.id):
-            if name == decision.id:
+    for path in files(folder, "inputs", day=decision.time[:10]):
+        for body in bodies(path) if holds(path, decision.id) else ():
+            if body["id"] == decision.id:
+                row: dict[str, Any] = body["row"]
                 return row
     return None
-
-
-def _rows_in(path: Path, inference: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    if inference.encode() in path.read_bytes():
-        for body in _lines(path):
-            yield body["id"], body["row"]
-
-
-def _lines(path: Path) -> Iterator[dict[str, Any]]:
-    with open(path, "rb") as stream:
-        for number, line in enumerate(stream, 1):
-            if not line.endswith(b"\n"):
-                return
-            try:
-                body = json.loads(line)
-            except ValueError:
-                body = None
-            if not isinstance(body, dict):
-                raise UntrustedEvidence(f"Line {number} of {path.name} is not a line that was logged.", rule="inference log",
-                                        value=f"{path}:{number}", remedy="Restore the file from its copy; do not edit logs.")
-            yield body
 
 
 def _decision(path: Path, body: dict[str, Any]) -> Decision:

@@ -16,6 +16,7 @@ import pytest
 
 from compliance_assets.errors import Busy, ServingError
 from compliance_assets.serving import launching
+from compliance_assets.serving.annotations import read_annotations
 from compliance_assets.serving.client import Answer, Client
 from compliance_assets.serving.inference_log import Decision, read_inputs, read_log
 from compliance_assets.serving.server import PORT_TAKEN, REFUSED, listen
@@ -181,6 +182,23 @@ def test_people_stop_all_answers_with_the_token_and_only_with_it(serving: Servin
     assert serving.ask({"rows": [ROW]}).status == 200
     events = [json.loads(line)["event"] for line in (serving.spec.folder / "switch.jsonl").read_text().splitlines()]
     assert events[-2:] == ["stopped", "resumed"]
+
+
+def test_a_person_overrides_an_answer_while_the_model_is_stopped_and_only_with_the_token(serving: Serving) -> None:
+    answer = serving.ask({"rows": [ROW]}).json()
+    other = "unfavourable" if answer["decisions"] == ["favourable"] else "favourable"
+    said = {"inference_id": answer["inference_ids"][0], "decision": other, "by": "officer-7", "reason": "The branch mistyped the income."}
+    allowed = {"authorization": f"Bearer {TOKEN}"}
+    assert serving.client.post_json("/override", said, {}).status == 401
+    assert serving.client.post_json("/override", {**said, "decision": "perhaps"}, allowed).status == 422
+    assert serving.client.post_json("/override", {**said, "inference_id": "0"}, allowed).status == 422
+    assert serving.client.post_json("/stop", {"reason": "a test", "by": "officer-7"}, allowed).status == 200
+    try:
+        done = serving.client.post_json("/override", said, allowed)
+        assert done.status == 200 and done.json()["model_said"] == answer["decisions"][0]
+    finally:
+        serving.client.post_json("/resume", {"reason": "tested", "by": "officer-7"}, allowed)
+    assert [note.inference for note in read_annotations(serving.spec.folder / "log")] == said["inference_id"].split()
 
 
 def test_a_caller_cannot_pass_for_a_shadow_through_the_routers_name_alone_but_the_router_can(serving: Serving) -> None:
