@@ -99,8 +99,8 @@ def test_a_tail_cut_with_its_checkpoint_is_found_by_a_head_kept_elsewhere(world:
     database.execute("DELETE FROM checkpoint WHERE size = ?", (head.size,))
     database.execute("DELETE FROM node WHERE ((idx + 1) << level) > ?", (head.size - 1,))
     # The look-up table's seal of that moment is signed too, and its nodes follow from the rows that were left.
-    left = database.execute("SELECT digest, role, idx FROM subject ORDER BY digest, role, idx").fetchall()
-    nodes = tree_of({bucket: chained(found) for bucket, found in groupby(left, key=lambda row: row[0][:4])})
+    left = database.execute("SELECT bucket, digest, role, idx FROM subject ORDER BY bucket, digest, role, idx").fetchall()
+    nodes = tree_of({bucket: chained(found) for bucket, found in groupby(left, key=lambda row: row[0])})
     database.execute("DELETE FROM seal")
     database.executemany("INSERT INTO seal VALUES (?, ?)", nodes.items())
     relocked(database, sql)

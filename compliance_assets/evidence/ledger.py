@@ -21,7 +21,7 @@ from compliance_assets.evidence import ledger_audit
 from compliance_assets.evidence.ledger_audit import VerifiedLedger
 from compliance_assets.evidence.ledger_reading import ColumnsOf, LedgerReader, SubjectsOf, stored_node
 from compliance_assets.evidence.ledger_store import LARGEST_BODY, Entry, NewEntry, Row, Rows, Signed, Subjects, create_store
-from compliance_assets.evidence.lookup import DEPTH, Sealing, lookup_origin, lookup_rows
+from compliance_assets.evidence.lookup import Sealing, lookup_origin, lookup_rows
 from compliance_assets.trust import merkle
 from compliance_assets.trust.keys import PublicKey, SigningKey
 from compliance_assets.trust.merkle import Checkpoint, Frontier
@@ -120,7 +120,7 @@ class Ledger(LedgerReader):
 
     def _seal(self, rows: Rows, added: list[Row], signed: Signed) -> bytes:
         sealing = Sealing(rows.seal)
-        if not sealing.leads_to(self.lookup_root(signed), {digest[:DEPTH] for digest, _, _ in added}):
+        if not sealing.leads_to(self.lookup_root(signed), {row[0] for row in added}):
             raise self.edited_lookup()
         sealing.add(added)
         rows.add_lookup(added)

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from compliance_assets.errors import Misused
 from compliance_assets.evidence.ledger_store import Row, Rows, Signed
-from compliance_assets.evidence.lookup import DEPTH, NOTHING, chained, linked, lookup_rows, root_of, tree_of
+from compliance_assets.evidence.lookup import NOTHING, chained, linked, lookup_rows, root_of, tree_of
 from compliance_assets.trust.merkle import Checkpoint, Frontier
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def rebuild_lookup(ledger: LedgerReader) -> None:
         for found in _derived(ledger, rows, chains):
             derived += found
         nodes = tree_of(chains)
-        if root_of(nodes[""] if nodes else None) != ledger.lookup_root(signed):
+        if root_of(nodes.get) != ledger.lookup_root(signed):
             raise ledger.corrupt("its entries are not those of which the look-up table was sealed", "look-up seal")
     ledger.store.relook(head.size, derived, sorted(nodes.items()))
 
@@ -226,8 +226,7 @@ def _derived(ledger: LedgerReader, rows: Rows, chains: dict[str, bytes]) -> Iter
             continue
         found = lookup_rows(entry.kind, ledger.subjects_of(entry.body), entry.index)
         for row in found:
-            bucket = row[0][:DEPTH]
-            chains[bucket] = linked(chains[bucket] if bucket in chains else NOTHING, row)
+            chains[row[0]] = linked(chains[row[0]] if row[0] in chains else NOTHING, row)
         yield found
 
 
@@ -238,17 +237,17 @@ def _verify_lookup(ledger: LedgerReader, rows: Rows, signed: Signed) -> None:
         for _ in _derived(ledger, rows, chains):
             pass
     # (8)
-    stored = {bucket: chained(found) for bucket, found in groupby(rows.lookup("", "g"), key=_bucket)}
+    stored = {bucket: chained(found) for bucket, found in groupby(rows.lookup(), key=_bucket)}
     if ledger.subjects_of is not None and stored != chains:
         wrong = min(bucket for bucket in stored.keys() | chains.keys()
                     if bucket not in stored or bucket not in chains or stored[bucket] != chains[bucket])
         raise ledger.corrupt(f"the look-up table does not list what its entries are about (bucket {wrong})", "subjects")
     nodes = tree_of(stored)
-    if root_of(nodes[""] if nodes else None) != ledger.lookup_root(signed):
+    if root_of(nodes.get) != ledger.lookup_root(signed):
         raise ledger.edited_lookup()
     if rows.count_seals() != len(nodes) or any(rows.seal(path) != hashes for path, hashes in nodes.items()):
         raise ledger.edited_lookup()
 
 
 def _bucket(row: Row) -> str:
-    return row[0][:DEPTH]
+    return row[0]

@@ -107,9 +107,11 @@ class PostgresRows:
     def all_signed(self) -> Iterator[Signed]:
         return (Signed(*row) for row in self._streamed("SELECT size, note, lookup FROM checkpoint ORDER BY size"))
 
-    def lookup(self, start: str, end: str) -> Iterator[Row]:
-        return self._streamed("SELECT digest, role, idx FROM subject WHERE digest >= %s AND digest < %s ORDER BY digest, role, idx",
-                              start, end)
+    def bucket(self, name: str) -> list[Row]:
+        return self._all("SELECT bucket, digest, role, idx FROM subject WHERE bucket = %s", name)
+
+    def lookup(self) -> Iterator[Row]:
+        return self._streamed("SELECT bucket, digest, role, idx FROM subject ORDER BY bucket, digest, role, idx")
 
     def seal(self, path: str) -> bytes | None:
         found: bytes | None = self._one("SELECT hashes FROM seal WHERE path = %s", path)
@@ -133,7 +135,7 @@ class PostgresRows:
         self._many("INSERT INTO node VALUES (%s, %s, %s)", nodes)
 
     def add_lookup(self, rows: Iterable[Row]) -> None:
-        self._many("INSERT INTO subject VALUES (%s, %s, %s)", rows)
+        self._many("INSERT INTO subject VALUES (%s, %s, %s, %s)", rows)
 
     def put_seals(self, seals: Iterable[tuple[str, bytes]]) -> None:
         self._many("INSERT INTO seal VALUES (%s, %s) ON CONFLICT (path) DO UPDATE SET hashes = excluded.hashes", seals)

@@ -14,7 +14,7 @@ from typing import Any
 
 from compliance_assets.errors import LedgerCorrupt, Misused, UntrustedEvidence
 from compliance_assets.evidence.ledger_store import Entry, NewEntry, Row, Rows, Signed, Store, Subjects, store_at
-from compliance_assets.evidence.lookup import DEPTH, Sealing, chained, kind_subject, lookup_origin
+from compliance_assets.evidence.lookup import DEPTH, LISTS, POINTS, Sealing, bucket_of, chained, kind_subject, lookup_origin
 from compliance_assets.trust import merkle
 from compliance_assets.trust.canonical import Digest
 from compliance_assets.trust.keys import PublicKey
@@ -85,7 +85,8 @@ class LedgerReader:
         None is left out: raises `LedgerCorrupt` if anything was removed from the part of the look-up table that answers.
         """
         with self.reading() as (rows, signed, head, node):
-            indices = {index for found, of, index in self._looked_up(rows, signed, str(digest)[:DEPTH])
+            buckets = [bucket_of(digest, role)] if role is not None else [POINTS + digest[:DEPTH], LISTS + digest[:DEPTH]]
+            indices = {index for bucket in buckets for _, found, of, index in self._looked_up(rows, signed, bucket)
                        if found == str(digest) and role in (None, of)}
             return tuple(entry for entry in self._listed(rows, indices, head, node) if system in (None, entry.system))
 
@@ -94,10 +95,10 @@ class LedgerReader:
         return self.by_subject(Digest.parse(kind_subject(kind)), "kind", system)
 
     def beginning_with(self, text: str, roles: Iterable[str]) -> tuple[Digest, ...]:
-        """The digests with which entries are found in one of these roles, and that begin with `text` (four digits or more)."""
+        """The digests with which entries are found in one of these roles (no list's), and that begin with `text` (four digits or more)."""
         wanted = frozenset(roles)
         with self.reading() as (rows, signed, _, _):
-            return tuple(sorted({Digest.parse(digest) for digest, role, _ in self._looked_up(rows, signed, text[:DEPTH])
+            return tuple(sorted({Digest.parse(digest) for _, digest, role, _ in self._looked_up(rows, signed, POINTS + text[:DEPTH])
                                  if role in wanted and digest.startswith(text)}))
 
     def by_dedup(self, dedup: str) -> Entry | None:
@@ -148,7 +149,7 @@ class LedgerReader:
                 self._sealed, self._buckets = signed.lookup, {}
             if bucket in self._buckets:
                 return self._buckets[bucket]
-        found = list(rows.lookup(bucket, bucket + "g"))  # "g" comes right after the last digit
+        found = rows.bucket(bucket)
         sealing = Sealing(rows.seal)
         if not sealing.leads_to(self.lookup_root(signed), [bucket]) or chained(found) != sealing.chain(bucket):
             raise self.edited_lookup()

@@ -22,14 +22,14 @@ from compliance_assets.evidence.ledger_store import Entry, Row, Signed
 _APPLICATION_ID = 0x43414C47  # "CALG"
 
 _LOOKUP = (
-    "CREATE TABLE subject (digest TEXT NOT NULL CHECK (length(digest) = 64), role TEXT NOT NULL, idx INTEGER NOT NULL,"
-    " PRIMARY KEY (digest, role, idx)) STRICT, WITHOUT ROWID",
+    "CREATE TABLE subject (bucket TEXT NOT NULL CHECK (length(bucket) = 5), digest TEXT NOT NULL CHECK (length(digest) = 64),"
+    " role TEXT NOT NULL, idx INTEGER NOT NULL, PRIMARY KEY (bucket, digest, role, idx)) STRICT, WITHOUT ROWID",
     "CREATE TABLE seal (path TEXT PRIMARY KEY, hashes BLOB NOT NULL CHECK (length(hashes) = 512)) STRICT, WITHOUT ROWID",
     *(f"CREATE TRIGGER {table}_no_{verb} BEFORE {verb.upper()} ON {table} BEGIN"
       f" SELECT RAISE(ABORT, 'the ledger is append-only'); END"
       for table, verb in (("subject", "update"), ("subject", "delete"), ("seal", "delete"))),
     "CREATE TRIGGER subject_new BEFORE INSERT ON subject"
-    " WHEN EXISTS (SELECT 1 FROM subject WHERE digest = NEW.digest AND role = NEW.role AND idx = NEW.idx)"
+    " WHEN EXISTS (SELECT 1 FROM subject WHERE bucket = NEW.bucket AND digest = NEW.digest AND role = NEW.role AND idx = NEW.idx)"
     " OR NEW.idx > (SELECT max(idx) FROM entry) OR NEW.idx < (SELECT max(size) FROM checkpoint)"
     " BEGIN SELECT RAISE(ABORT, 'a subject belongs to a new entry'); END",
 )
@@ -129,9 +129,11 @@ class SqliteRows:
     def all_signed(self) -> Iterator[Signed]:
         return (Signed(*row) for row in self._database.execute("SELECT size, note, lookup FROM checkpoint ORDER BY size"))
 
-    def lookup(self, start: str, end: str) -> Iterator[Row]:
-        return iter(self._database.execute(
-            "SELECT digest, role, idx FROM subject WHERE digest >= ? AND digest < ? ORDER BY digest, role, idx", (start, end)))
+    def bucket(self, name: str) -> list[Row]:
+        return self._database.execute("SELECT bucket, digest, role, idx FROM subject WHERE bucket = ?", (name,)).fetchall()
+
+    def lookup(self) -> Iterator[Row]:
+        return iter(self._database.execute("SELECT bucket, digest, role, idx FROM subject ORDER BY bucket, digest, role, idx"))
 
     def seal(self, path: str) -> bytes | None:
         found: bytes | None = self._one("SELECT hashes FROM seal WHERE path = ?", path)
@@ -151,7 +153,7 @@ class SqliteRows:
         self._database.executemany("INSERT INTO node VALUES (?, ?, ?)", nodes)
 
     def add_lookup(self, rows: Iterable[Row]) -> None:
-        self._database.executemany("INSERT INTO subject VALUES (?, ?, ?)", rows)
+        self._database.executemany("INSERT INTO subject VALUES (?, ?, ?, ?)", rows)
 
     def put_seals(self, seals: Iterable[tuple[str, bytes]]) -> None:
         self._database.executemany(

@@ -2,13 +2,16 @@
 
 A table (digest, role, entry) says which entries are about what. It is derived from the entries and never trusted: everything
 found through it is proved to be in the tree. But a proof cannot show that nothing was left out, so the table is sealed. Its rows
-fall into 65,536 buckets by the first four digits of the digest; a bucket's hash is a chain over its rows in ledger order; the
-hashes are the leaves of a tree of four levels with sixteen branches; and its root is signed with the log's key, as a note of its
-own, in the transaction that appends. Whoever asks reads one bucket, recomputes its chain and climbs four nodes to the signed
-root: a row removed, added or changed anywhere in the bucket, or an older table put back, does not lead there.
+fall into buckets by the first four digits of the digest; a bucket's hash is a chain over its rows in ledger order; the hashes are
+the leaves of a tree of four levels with sixteen branches; and its root is signed with the log's key, as a note of its own, in the
+transaction that appends. Whoever asks reads one bucket, recomputes its chain and climbs four nodes to the signed root: a row
+removed, added or changed anywhere in the bucket, or an older table put back, does not lead there.
+
+There are two such trees: `l` for lists that grow for ever ("everything that this stage made"), `p` for everything else, so that no
+question about one digest has to read a long list that happens to share its bucket.
 
 Bucket: `H(0x02 || chain || digest || index (8 bytes) || role)`, from 32 zero bytes. Node: `H(0x03 || 16 hashes)`; without any row
-32 zero bytes. Full verification derives the whole table again from the bodies (`ledger_audit`).
+32 zero bytes. Root: `H(0x04 || p || l)`. Full verification derives the whole table again from the bodies (`ledger_audit`).
 """
 
 from __future__ import annotations
@@ -21,12 +24,19 @@ from compliance_assets.evidence.ledger_store import Row, Subjects
 from compliance_assets.trust.merkle import EMPTY_ROOT
 
 DEPTH = 4
+POINTS, LISTS = "p", "l"
+_LISTED = frozenset({"kind", "made", "definition", "environment"})
 BRANCHES = "0123456789abcdef"
 NOTHING = bytes(32)
 _EMPTY_NODE = NOTHING * len(BRANCHES)
 
 Seal = Callable[[str], bytes | None]
-"""A stored node by its path ('' is the root's): sixteen hashes, or None where there is no row below."""
+"""A stored node by its path (`p` and `l` are the tops): sixteen hashes, or None where there is no row below."""
+
+
+def bucket_of(digest: str, role: str) -> str:
+    """The bucket of a row: `p` or `l`, and four digits."""
+    return (LISTS if role in _LISTED or role.startswith("decided:") else POINTS) + digest[:DEPTH]
 
 
 def kind_subject(kind: str) -> str:
@@ -41,18 +51,18 @@ def lookup_origin(origin: str) -> str:
 
 def lookup_rows(kind: str, subjects: Subjects, index: int) -> list[Row]:
     """The rows of the look-up table that one entry has, in the order in which they are sealed."""
-    return sorted({(str(digest), role, index) for digest, role in (*subjects, (kind_subject(kind), "kind"))})
+    return sorted({(bucket_of(digest, role), str(digest), role, index) for digest, role in (*subjects, (kind_subject(kind), "kind"))})
 
 
 def linked(chain: bytes, row: Row) -> bytes:
     """A bucket's chain with one more row."""
-    digest, role, index = row
+    _, digest, role, index = row
     return hashlib.sha256(b"\x02" + chain + bytes.fromhex(digest) + index.to_bytes(8) + role.encode()).digest()
 
 
 def chained(rows: Iterable[Row], chain: bytes = NOTHING) -> bytes:
     """The chain over a bucket's rows: in ledger order, and within an entry by digest and role."""
-    for row in sorted(rows, key=lambda row: (row[2], row[0], row[1])):
+    for row in sorted(rows, key=lambda row: (row[3], row[1], row[2])):
         chain = linked(chain, row)
     return chain
 
@@ -62,9 +72,12 @@ def node_hash(hashes: bytes) -> bytes:
     return NOTHING if hashes == _EMPTY_NODE else hashlib.sha256(b"\x03" + hashes).digest()
 
 
-def root_of(hashes: bytes | None) -> bytes:
-    """The root of the whole table, from the top node; of an empty table the empty tree's."""
-    return EMPTY_ROOT if hashes is None or hashes == _EMPTY_NODE else node_hash(hashes)
+def root_of(nodes: Seal) -> bytes:
+    """The root of the whole table, from its two top nodes; of an empty table the empty tree's."""
+    tops = [nodes(path) or _EMPTY_NODE for path in (POINTS, LISTS)]
+    if tops == [_EMPTY_NODE, _EMPTY_NODE]:
+        return EMPTY_ROOT
+    return hashlib.sha256(b"\x04" + node_hash(tops[0]) + node_hash(tops[1])).digest()
 
 
 class Sealing:
@@ -81,9 +94,9 @@ class Sealing:
 
     def leads_to(self, root: bytes, buckets: Iterable[str]) -> bool:
         """Whether the stored nodes above these buckets lead to the signed root: only then may they be believed or extended."""
-        return root_of(self._node("")) == root and all(
+        return self.root == root and all(
             node_hash(self._node(bucket[:depth + 1])) == _part(self._node(bucket[:depth]), bucket[depth])
-            for bucket in buckets for depth in range(DEPTH - 1))
+            for bucket in buckets for depth in range(1, DEPTH))
 
     def chain(self, bucket: str) -> bytes:
         """A bucket's hash, as its node holds it."""
@@ -91,15 +104,14 @@ class Sealing:
 
     def add(self, rows: Sequence[Row]) -> None:
         """Add rows of entries that are newer than all before."""
-        by_bucket = sorted(rows, key=lambda row: row[0][:DEPTH])
         changed = set()
-        for bucket, found in groupby(by_bucket, key=lambda row: row[0][:DEPTH]):
+        for bucket, found in groupby(sorted(rows), key=lambda row: row[0]):
             self._put(bucket, chained(found, self.chain(bucket)))
             changed.add(bucket[:-1])
-        while changed != {""} and changed:
-            for path in changed:
+        while above := {path for path in changed if len(path) > 1}:
+            for path in above:
                 self._put(path, node_hash(self._nodes[path]))
-            changed = {path[:-1] for path in changed}
+            changed = {path[:-1] for path in above}
 
     def _put(self, path: str, value: bytes) -> None:
         at = BRANCHES.index(path[-1]) * 32
@@ -108,7 +120,7 @@ class Sealing:
 
     @property
     def root(self) -> bytes:
-        return root_of(self._node(""))
+        return root_of(self._node)
 
     def nodes(self) -> Iterator[tuple[str, bytes]]:
         """Every node that was read or changed, with its hashes now."""
@@ -119,7 +131,7 @@ def tree_of(chains: Mapping[str, bytes]) -> dict[str, bytes]:
     """Every node of the table's tree, by path, from the hashes of its buckets."""
     nodes: dict[str, bytes] = {}
     below = chains
-    for depth in range(DEPTH - 1, -1, -1):
+    for depth in range(DEPTH, 0, -1):
         parts: dict[str, dict[str, bytes]] = {}
         for path, value in below.items():
             parts.setdefault(path[:depth], {})[path[depth]] = value

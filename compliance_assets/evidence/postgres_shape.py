@@ -21,8 +21,9 @@ TABLES = {
     "node": ("level integer NOT NULL CHECK (level > 0)", "idx bigint NOT NULL CHECK (idx >= 0)",
              "hash bytea NOT NULL CHECK (length(hash) = 32)", "PRIMARY KEY (level, idx)"),
     "checkpoint": ("size bigint PRIMARY KEY CHECK (size >= 0)", "note text NOT NULL", "lookup text NOT NULL"),
-    "subject": ('digest text COLLATE "C" NOT NULL CHECK (length(digest) = 64)', 'role text COLLATE "C" NOT NULL',
-                "idx bigint NOT NULL", "PRIMARY KEY (digest, role, idx)"),
+    "subject": ('bucket text COLLATE "C" NOT NULL CHECK (length(bucket) = 5)',
+                'digest text COLLATE "C" NOT NULL CHECK (length(digest) = 64)', 'role text COLLATE "C" NOT NULL',
+                "idx bigint NOT NULL", "PRIMARY KEY (bucket, digest, role, idx)"),
     "seal": ('path text COLLATE "C" PRIMARY KEY', "hashes bytea NOT NULL CHECK (length(hashes) = 512)"),
 }
 
@@ -115,7 +116,7 @@ def problem(database: psycopg.Connection[Any], name: str) -> str:
     constraints = rows("SELECT c.relname, k.contype::text, count(*) FROM pg_constraint k JOIN pg_class c ON c.oid = k.conrelid"
                        " WHERE c.relnamespace = to_regnamespace(%(name)s) AND k.convalidated AND k.contype <> 'n' GROUP BY 1, 2")
     if constraints != {(table, "p", 1) for table in TABLES} | {("entry", "u", 1), ("entry", "c", 3), ("node", "c", 3),
-                                                               ("checkpoint", "c", 1), ("subject", "c", 1), ("seal", "c", 1)}:
+                                                               ("checkpoint", "c", 1), ("subject", "c", 2), ("seal", "c", 1)}:
         return "its constraints"
     return _granted(rows)
 

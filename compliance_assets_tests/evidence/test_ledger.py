@@ -177,9 +177,9 @@ STATEMENTS = [
     "UPDATE checkpoint SET note = ''", "DELETE FROM checkpoint", "REPLACE INTO checkpoint SELECT * FROM checkpoint",
     "INSERT INTO checkpoint VALUES (12, '', '')", "REPLACE INTO checkpoint VALUES (11, '', '')",
     "UPDATE subject SET role = 'x'", "DELETE FROM subject", "REPLACE INTO subject SELECT * FROM subject",
-    "INSERT INTO subject SELECT digest, 'input', 3 FROM subject WHERE idx = 3",
-    "INSERT INTO subject SELECT digest, 'input', 10 FROM subject WHERE idx = 3",
-    "INSERT INTO subject SELECT digest, 'input', 11 FROM subject WHERE idx = 3",
+    "INSERT INTO subject SELECT bucket, digest, 'input', 3 FROM subject WHERE idx = 3",
+    "INSERT INTO subject SELECT bucket, digest, 'input', 10 FROM subject WHERE idx = 3",
+    "INSERT INTO subject SELECT bucket, digest, 'input', 11 FROM subject WHERE idx = 3",
 ]
 
 
@@ -231,9 +231,9 @@ EDITS: dict[str, Callable[[Place], None]] = {
     "the newest checkpoint deleted": lambda p: edited(p, "DELETE FROM checkpoint WHERE size = 11"),
     "every checkpoint deleted": lambda p: edited(p, "DELETE FROM checkpoint"),
     "a subject hidden": lambda p: edited(p, "DELETE FROM subject WHERE idx = 4"),
-    "a subject invented": lambda p: edited(p, "INSERT INTO subject SELECT digest, role, 5 FROM subject WHERE idx = 4 AND role = 'output'"),
+    "a subject invented": lambda p: edited(p, "INSERT INTO subject SELECT bucket, digest, role, 5 FROM subject WHERE idx = 4 AND role = 'output'"),
     "a subject of no entry": lambda p: edited(
-        p, "INSERT INTO subject SELECT digest, role, 99 FROM subject WHERE idx = 4"),
+        p, "INSERT INTO subject SELECT bucket, digest, role, 99 FROM subject WHERE idx = 4"),
     "a role": lambda p: edited(p, "UPDATE subject SET role = 'input' WHERE idx = 4"),
 }
 

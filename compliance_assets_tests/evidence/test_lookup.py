@@ -11,8 +11,8 @@ import pytest
 
 from compliance_assets.errors import LedgerCorrupt, Misused
 from compliance_assets.evidence.ledger import Ledger
-from compliance_assets.evidence.lookup import Sealing, chained, kind_subject, root_of, tree_of
-from compliance_assets.trust.canonical import sha256_bytes
+from compliance_assets.evidence.lookup import Sealing, bucket_of, chained, kind_subject, lookup_rows, root_of, tree_of
+from compliance_assets.trust.canonical import Digest, sha256_bytes
 from compliance_assets.trust.merkle import EMPTY_ROOT
 from compliance_assets_tests.evidence.ledger_places import KEY, Place, edited, filled, new, raw, reopened
 
@@ -33,12 +33,12 @@ def ledger(path: Place) -> Iterator[Ledger]:
 
 HIDING = {
     "an answer removed": f"DELETE FROM subject WHERE digest = '{THING}'",
-    "an answer added": f"INSERT INTO subject VALUES ('{THING}', 'output', 7)",
+    "an answer added": f"INSERT INTO subject VALUES ('p{str(THING)[:4]}', '{THING}', 'output', 7)",
     "an answer moved to another role": f"UPDATE subject SET role = 'input' WHERE digest = '{THING}'",
     "an answer moved to another entry": f"UPDATE subject SET idx = 5 WHERE digest = '{THING}'",
-    "a seal removed": f"DELETE FROM seal WHERE path = '{str(THING)[:3]}'",
-    "a seal changed": f"UPDATE seal SET hashes = zeroblob(512) WHERE path = '{str(THING)[:2]}'",
-    "the top seal changed": "UPDATE seal SET hashes = zeroblob(512) WHERE path = ''",
+    "a seal removed": f"DELETE FROM seal WHERE path = 'p{str(THING)[:3]}'",
+    "a seal changed": f"UPDATE seal SET hashes = zeroblob(512) WHERE path = 'p{str(THING)[:2]}'",
+    "the top seal changed": "UPDATE seal SET hashes = zeroblob(512) WHERE path = 'p'",
     "every answer removed, and every seal": ("DELETE FROM subject", "DELETE FROM seal"),
 }
 
@@ -78,7 +78,7 @@ def test_an_older_table_put_back_is_missed(ledger: Ledger, path: Place) -> None:
     mark = "%s" if isinstance(path, str) else "?"
     edited(path, "DELETE FROM subject", "DELETE FROM seal", "UPDATE checkpoint SET lookup = ?1 WHERE size = 12", values=(seal,))
     database = raw(path)
-    for table, columns in (("seal", 2), ("subject", 3)):
+    for table, columns in (("seal", 2), ("subject", 4)):
         if isinstance(path, str):
             database.execute(f"ALTER TABLE {table} DISABLE TRIGGER ALL")
         for (name,) in [] if isinstance(path, str) else database.execute("SELECT name FROM sqlite_master WHERE tbl_name = 'subject' AND type = 'trigger'").fetchall():
@@ -100,7 +100,7 @@ def test_an_older_table_put_back_is_missed(ledger: Ledger, path: Place) -> None:
 
 def test_an_edited_table_is_not_extended_under_a_new_seal(ledger: Ledger, path: Place) -> None:
     ledger.close()
-    edited(path, "UPDATE seal SET hashes = zeroblob(512) WHERE path = ''")
+    edited(path, "UPDATE seal SET hashes = zeroblob(512) WHERE path = 'p'")
     with pytest.raises(LedgerCorrupt), Ledger.open(path, KEY.public, KEY) as writer:
         writer.append([new(20)])
 
@@ -140,16 +140,23 @@ def test_digests_are_found_by_their_beginning(ledger: Ledger) -> None:
 
 def test_adding_in_parts_seals_the_same_table_as_all_at_once() -> None:
     chance = random.Random(7)
-    rows = [(hashlib.sha256(bytes([chance.randrange(40)])).hexdigest(), chance.choice(["a", "b"]), index // 3) for index in range(300)]
-    rows = sorted(set(rows), key=lambda row: (row[2], row))
+    subjects = [(Digest(hashlib.sha256(bytes([chance.randrange(40)])).hexdigest()), chance.choice(["a", "made"])) for _ in range(300)]
+    rows = [row for index in range(100) for row in lookup_rows("k", tuple(subjects[3 * index:3 * index + 3]), index)]
     stored: dict[str, bytes] = {}
     for index in range(100):
         sealing = Sealing(stored.get)
-        sealing.add([row for row in rows if row[2] == index])
+        sealing.add([row for row in rows if row[3] == index])
         stored.update(sealing.nodes())
-    buckets: dict[str, list[tuple[str, str, int]]] = {}
+    buckets: dict[str, list[tuple[str, str, str, int]]] = {}
     for row in rows:
-        buckets.setdefault(row[0][:4], []).append(row)
+        buckets.setdefault(row[0], []).append(row)
     nodes = tree_of({bucket: chained(found) for bucket, found in buckets.items()})
-    assert nodes == stored and root_of(nodes[""]) == Sealing(stored.get).root
-    assert root_of(None) == EMPTY_ROOT
+    assert nodes == stored and root_of(nodes.get) == Sealing(stored.get).root
+    assert root_of({}.get) == EMPTY_ROOT
+
+
+def test_a_question_about_one_digest_reads_no_long_list_that_shares_its_digits(ledger: Ledger) -> None:
+    assert {bucket_of(THING, role) for role in ("output", "input", "file", "subject:model")} == {f"p{THING[:4]}"}
+    assert {bucket_of(THING, role) for role in ("made", "kind", "definition", "environment", "decided:release")} == {f"l{THING[:4]}"}
+    with ledger.reading() as (rows, _, _, _):
+        assert len(rows.bucket(f"l{kind_subject('stage')[:4]}")) == 10 and rows.bucket(f"p{kind_subject('stage')[:4]}") == []
