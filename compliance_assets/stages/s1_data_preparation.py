@@ -86,16 +86,24 @@ def produce(work: Work) -> Draft:
     work.tell("fetched", rows=snapshot.frame.height, source=snapshot.description)
     raw = cast_columns(snapshot.frame, work.definition.contract)
     prepared = _prepared(work, raw)
+    before, after = _profile(raw, data), _profile(prepared, data)
+    source_digest, source_description = snapshot.digest, snapshot.description
+    # Sorting copies every row; what was read goes before the next copy is made, or a large table is held three times.
+    prepared = prepared.sort(data.key, maintain_order=True)
+    del snapshot, raw
+    suite = work.definition.file(data.contract).read_bytes()
+    contract = {"suite_sha256": str(sha256_bytes(suite)), **validate(prepared, suite)}
+    work.tell("validated", success=contract["success"])
     frame = with_groups(prepared, data.protected)
     parts = _split(frame, data)
     work.tell("split", **{name: part.height for name, part in parts.items()})
-    suite = work.definition.file(data.contract).read_bytes()
-    contract = {"suite_sha256": str(sha256_bytes(suite)), **validate(prepared.sort(data.key, maintain_order=True), suite)}
-    work.tell("validated", success=contract["success"])
-    before, after = _profile(raw, data), _profile(prepared, data)
+    rows = frame.height
+    columns = tuple(Column(name=name, dtype=logical_type(dtype)) for name, dtype in frame.schema.items())
+    groups = {attribute: counts(frame[group_column(attribute)]) for attribute in data.protected}
+    del prepared, frame
     report = {
         "report": "data quality", "version": 1, "system": system.system,
-        "source": {"digest": str(snapshot.digest), "description": snapshot.description, "declared": declared_source(system)},
+        "source": {"digest": str(source_digest), "description": source_description, "declared": declared_source(system)},
         "preparation": {
             "code": data.prepare or "none", "purpose": _purpose(work, data), "validated_by": data.contract,
             "before": before, "after": after, "change": _change(before, after),
@@ -105,11 +113,10 @@ def produce(work: Work) -> Draft:
         "identical_rows_across_parts": _identical_rows(parts, data),
     }
     value = Dataset(
-        system=system.system, source=str(snapshot.digest), rows=frame.height,
-        columns=tuple(Column(name=name, dtype=logical_type(dtype)) for name, dtype in frame.schema.items()),
+        system=system.system, source=str(source_digest), rows=rows, columns=columns,
         splits={name: _keep(work.artefacts, part) for name, part in parts.items()},
         quality_report=str(work.artefacts.put_bytes(canonical_json(report))),
-        groups={attribute: counts(frame[group_column(attribute)]) for attribute in data.protected},
+        groups=groups,
     )
     return Draft(value, {"seconds": decimal_string(round(time.perf_counter() - started, 3))})
 
@@ -191,9 +198,9 @@ def _purpose(work: Work, data: Data) -> str:
 
 
 def _split(frame: pl.DataFrame, data: Data) -> dict[str, pl.DataFrame]:
+    """The parts of a frame that is sorted by key, each in its order."""
     part = part_of_each(frame[data.split.by], data.split)
-    ordered = frame.with_columns(_part=part).sort(data.key, maintain_order=True)
-    return {name: ordered.filter(ordered["_part"] == place).drop("_part") for place, name in enumerate(PARTS)}
+    return {name: frame.filter(part == place) for place, name in enumerate(PARTS)}
 
 
 def _keep(artefacts: ArtefactStore, part: pl.DataFrame) -> SplitFile:
