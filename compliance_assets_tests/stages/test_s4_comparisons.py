@@ -176,12 +176,20 @@ def test_an_interface_that_takes_nonsense_fails(tmp_path: Path, monkeypatch: pyt
     assert finding(judged(made), "robustness.unseen_category_acceptance_rate").verdict is Verdict.FAIL
 
 
+def test_a_costly_model_fails_where_costs_are_declared(tmp_path: Path):
+    costs = {"evaluation.costs": {"false_positive": 5.0, "false_negative": 1.0, "because": "the matrix of the German credit data"},
+             "evaluation.performance.2": bound("cost_per_row", at_most=0.1, over=["sex"])}
+    found = finding(judged(bench(tmp_path, **LINEAR, **costs)), "performance.sex.cost_per_row")
+    assert found.verdict is Verdict.FAIL and len(found.groups) == 2 and 0.1 < float(found.value) < 5
+
+
 # --------------------------------------------------------------------------------------------------------- what is refused
 
 
 @pytest.mark.parametrize(("change", "says"), [
     ({"evaluation.performance.0": bound("mae", at_most=3.0)}, "mae measures a regression model; this one decides between two outcomes"),
     ({"evaluation.performance.0": bound("roc_auc_change", at_least=0.0, over=["sex"])}, "compares all rows of two models"),
+    ({"evaluation.performance.0": bound("cost_per_row", at_most=1.0)}, "needs costs, which have no default"),
     (drifting(bound("worst_accuracy_change", at_least=0.0)), "does not say over which attributes"),
     (drifting(bound("roc_auc", at_least=0.8)), "not one of drift"),
     (disturbed(bound("retrain_seed_auc_drop", perturbation="retrain_seed", at_most=0.1)), "retrain_seed needs seeds, which has no default"),
