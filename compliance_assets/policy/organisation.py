@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from compliance_assets.errors import ComplianceError, UntrustedEvidence
 from compliance_assets.policy.declared import (
@@ -66,6 +66,9 @@ class MachineKey(Declared):
         return PublicKey.parse(self.key)
 
 
+Secret = Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9_]{1,60}$", description="name of an environment variable")]
+
+
 class Serves(Declared):
     """Where an environment answers: the router's address, its administration, and the two model servers behind it."""
 
@@ -95,6 +98,29 @@ class Definitions(Declared):
     approved_by: tuple[RequiredApproval, ...] = Field(min_length=1, description="roles, and how many people of each")
 
 
+class AlertChannel(Declared):
+    """Where alerts go. Secrets are named, not written: each is the name of an environment variable."""
+
+    kind: Literal["email", "webhook", "slack"] = Field(description="email: SMTP; webhook: the alert as JSON; slack: its headline as text")
+    url_from: Secret | None = Field(None, description="webhook, slack: the variable that holds the address")
+    host: Text | None = Field(None, description="email: the mail server")
+    port: Port | None = Field(None, description="email: its port")
+    sender: Text | None = Field(None, description="email: who it is from")
+    to: tuple[Text, ...] = Field((), description="email: who gets it")
+    user: Text | None = Field(None, description="email: name to sign in with, if not the sender")
+    password_from: Secret | None = Field(None, description="email: the variable that holds the password; then TLS is used")
+
+    @model_validator(mode="after")
+    def _whole(self) -> AlertChannel:
+        mail = {"host": self.host, "port": self.port, "sender": self.sender, "to": self.to}
+        if self.kind == "email":
+            refuse_any([Problem((name,), "is needed for e-mail", "Declare host, port, sender and to.")
+                        for name, value in mail.items() if not value])
+        elif self.url_from is None:
+            refuse_any([Problem(("url_from",), f"is needed for {self.kind}", "Name the environment variable that holds the address.")])
+        return self
+
+
 class Organisation(Declared):
     """organisation.yaml, whole."""
 
@@ -106,6 +132,7 @@ class Organisation(Declared):
     machine_keys: tuple[MachineKey, ...] = Field(min_length=4, description="public keys of the four machine roles")
     environments: dict[Name, Environment] = Field(min_length=1, description="where models answer, by name")
     definitions: Definitions = Field(description="who approves definitions and this file")
+    alerts: tuple[AlertChannel, ...] = Field((), description="who is told when something fails, drifts or does not happen")
 
     @model_validator(mode="after")
     def _sound(self) -> Organisation:
@@ -115,6 +142,12 @@ class Organisation(Declared):
             refuse_any([Problem(("demonstration",), "must be true exactly if a person is marked demo",
                                 "Mark made-up people with demo: true, and the whole file with demonstration: true.")])
         return self
+
+    @model_serializer(mode="wrap")
+    def _as_declared(self, inner: SerializerFunctionWrapHandler) -> dict[str, object]:
+        # A file from before alerts could be declared keeps its digest, and with it its approvals.
+        body: dict[str, object] = inner(self)
+        return body if self.alerts else {name: value for name, value in body.items() if name != "alerts"}
 
     @property
     def digest(self) -> Digest:
