@@ -22,6 +22,7 @@ from compliance_assets.orchestration.refusing import refuse
 from compliance_assets.orchestration.resources import driver_of, opened, tag_run
 from compliance_assets.orchestration.sensors import sensors_of
 from compliance_assets.orchestration.showing import check_results, output
+from compliance_assets.orchestration.watching import monitor_of, watch_job, watching_sensors
 from compliance_assets.pipeline import Advance, advance
 from compliance_assets.policy.definition import Definition, load_definition
 from compliance_assets.policy.river import RIVER, StageRule
@@ -48,8 +49,9 @@ def system_definitions(folder: Path) -> dg.Definitions:
     definition = load_definition(folder)
     made = build_system_assets(definition)
     jobs = jobs_of(definition)
-    return dg.Definitions(assets=made, jobs=jobs.every, schedules=schedules_of(definition, jobs),
-                          sensors=sensors_of(definition, jobs))
+    watch = watch_job(definition)
+    return dg.Definitions(assets=[*made, monitor_of(definition)], jobs=[*jobs.every, watch], schedules=schedules_of(definition, jobs),
+                          sensors=[*sensors_of(definition, jobs), *watching_sensors(definition, jobs, watch)])
 
 
 def build_system_assets(definition: Definition) -> list[dg.AssetsDefinition]:

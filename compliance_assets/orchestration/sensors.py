@@ -7,8 +7,7 @@ the one before, so that a quiet project costs nothing. A failed run becomes one 
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -16,8 +15,8 @@ import dagster as dg
 
 from compliance_assets.errors import ComplianceError
 from compliance_assets.evidence import inbox
-from compliance_assets.evidence.home import Home, find_home
 from compliance_assets.evidence.surroundings import working_tree
+from compliance_assets.governance.delivering import deliver
 from compliance_assets.governance.review import open_review
 from compliance_assets.orchestration.resources import TAG_SYSTEM, opened
 from compliance_assets.pipeline import River
@@ -29,7 +28,6 @@ from compliance_assets.trust.canonical import digest_of, rfc3339, sha256_file
 if TYPE_CHECKING:
     from compliance_assets.orchestration.jobs import SystemJobs
 
-ALERTS = "alerts.jsonl"
 TAG_BECAUSE = "compliance/because"
 Tick: TypeAlias = dg.SensorResult | dg.SkipReason
 
@@ -139,21 +137,30 @@ def _after_new_bytes(context: dg.SensorEvaluationContext, definition: Definition
 
 
 def alert_sensor(root: Path) -> dg.SensorDefinition:
-    """One line of JSON for every failed step of a failed run, in the home's logs; for a mailer or a log collector to pick up."""
+    """One alert for every failed step of a failed run: a line of JSON in the home's logs, and through the declared channels."""
 
     @dg.run_failure_sensor(name="failed_runs_to_alerts", default_status=dg.DefaultSensorStatus.RUNNING, minimum_interval_seconds=10,
-                           description="A failed gate or stage becomes a structured line in logs/alerts.jsonl of the home.")
+                           description="A failed gate or stage becomes a line in logs/alerts.jsonl and goes through the declared channels.")
     def failed_runs(context: dg.RunFailureSensorContext) -> None:
-        home = Home.open(find_home(root))
-        lines = "".join(json.dumps(line, sort_keys=True) + "\n" for line in alerts(context))
-        descriptor = os.open(home.logs / ALERTS, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-        try:
-            os.write(descriptor, lines.encode())
-        finally:
-            os.close(descriptor)
-        context.log.warning(lines)
+        found = list(alerts(context))
+        failed = tell(root, found)
+        context.log.warning(json.dumps({"alerts": len(found), "not_delivered": failed}, default=str))
 
     return failed_runs
+
+
+def tell(root: Path, found: Sequence[Mapping[str, object]]) -> tuple[str, ...]:
+    """Write alerts down and send them through the channels of organisation.yaml; what did not arrive.
+
+    A trust policy that nobody approved yet names no channels that count: then the alerts are written down only.
+    """
+    river = opened(root)
+    try:
+        channels = river.archive.in_force().alerts
+    except ComplianceError as error:
+        channels = ()
+        found = [*found, {"event": "alert_channels_unknown", "said": str(error)}]
+    return deliver(river.home.logs, channels, found)
 
 
 def alerts(context: dg.RunFailureSensorContext) -> Iterator[dict[str, object]]:

@@ -24,8 +24,11 @@ from compliance_assets.trust.sshsig import APPROVAL_NAMESPACE, person_signature,
 Json = dict[str, Any]
 
 
-def simulated_rollout(river: River, system: str) -> None:
-    """The records of a rollout as stage 8 writes them, without servers: intent, shadow, canary, full; and the registry after it."""
+def simulated_rollout(river: River, system: str, served: Json | None = None) -> None:
+    """The records of a rollout as stage 8 writes them, without servers: intent, shadow, canary, full; and the registry after it.
+
+    `served`: what the intent says about serving (snapshot, trusted types), where something is to be computed from it.
+    """
     from compliance_assets.evidence.deployments import desired_state
     from compliance_assets.evidence.records import DeploymentStep
     from compliance_assets.trust.canonical import digest_of, rfc3339
@@ -37,7 +40,7 @@ def simulated_rollout(river: River, system: str) -> None:
     slot = desired_state(value["environment"], river.archive.deployments(value["environment"])).free_slot
     plan = [("intent", "0", 0), ("shadow_started", "0", 0), ("canary_started", steps[1]["canary"]["share"], 1), ("full_rollout", "1", 2)]
     for action, share, step in plan:
-        judged = {"judged": {"step": step - 1, "verdict": "PASS", "findings": []}} if step else {}
+        judged = {"judged": {"step": step - 1, "verdict": "PASS", "findings": []}} if step else dict(served or {})
         river.archive.append_deployment(DeploymentStep(
             system=system, environment=value["environment"], action=action, release=staged["release"], staged=value["staged_model"],  # type: ignore[arg-type]
             model=value["model"], approval=approval.body.output, slot=slot, share=share, step=step, previous_model="", previous_approval="",

@@ -74,7 +74,7 @@ def test_the_jobs_are_three_and_cover_what_they_say(tmp_path: Path) -> None:
 def test_two_systems_stand_side_by_side(tmp_path: Path) -> None:
     both = [system_definitions(write_small_lender(tmp_path, name)) for name in ("small_lender", "other_lender")]
     graph = dg.Definitions.merge(*both).resolve_asset_graph()
-    assert len(graph.get_all_asset_keys()) == 16
+    assert len(graph.get_all_asset_keys()) == 18, "eight stages and a monitor each"
     for asset in graph.get_all_asset_keys():
         assert {parent.path[0] for parent in graph.get(asset).parent_keys} <= {asset.path[0]}
 

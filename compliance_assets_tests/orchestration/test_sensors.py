@@ -12,9 +12,10 @@ import yaml
 from dagster._core.run_coordinator.base import SubmitRunContext
 from dagster._core.workspace.context import WorkspaceRequestContext
 
+from compliance_assets.governance.delivering import ALERTS
 from compliance_assets.orchestration.assets import system_definitions
 from compliance_assets.orchestration.coordinator import UNKNOWN, NamedRunCoordinator, tags_of
-from compliance_assets.orchestration.sensors import ALERTS, alert_sensor
+from compliance_assets.orchestration.sensors import alert_sensor
 from compliance_assets_tests.orchestration.dagster_world import dagster_world
 from compliance_assets_tests.orchestration.scenarios import BAD_DATA, prepare
 from compliance_assets_tests.project import GOVERNANCE, OWNER, SYSTEM, decide
