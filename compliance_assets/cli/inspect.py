@@ -94,7 +94,7 @@ def trace(what: str, as_of: datetime | None, root: Path | None, as_json: bool) -
 def dashboard(system: str | None, root: Path | None, as_json: bool) -> None:
     """Trends of SYSTEM (of all, if none is named), each with its number of cases, interval, window and formula."""
     from compliance_assets.governance.dashboard.summary import dashboard as measure
-    from compliance_assets.governance.dashboard.summary import percent, rate
+    from compliance_assets.governance.dashboard.summary import percent
 
     river = open_project(root, writer=False)
     found = [measure(river, name) for name in ((system,) if system else river.systems)]
@@ -106,8 +106,8 @@ def dashboard(system: str | None, root: Path | None, as_json: bool) -> None:
         for what, number, basis in one.tiles:
             click.echo(f"  {what:<34} {click.style(number, bold=True):<18} {click.style(basis, dim=True)}")
         if one.gates:
-            shown.table([(f"  {name}", percent(window.value), rate(window), rate(ever)) for name, window, ever in one.gates],
-                        ("  gate", "passed", "in the window", "ever"))
+            shown.table([(f"  {name}", percent(window.value), shown.interval(window.interval), window.n, percent(ever.value), ever.n)
+                         for name, window, ever in one.gates], ("  gate", "passed", "95 % interval", "n", "ever", "n"))
         for line in one.measures:
             said = click.style(f"unknown ({line.missing})", dim=True) if line.missing else line.found
             click.echo(f"  {line.number:<4} {line.name}: {said}")

@@ -86,10 +86,23 @@ def explanation(found: Explanation) -> None:
     if found.why_no_contributions:
         click.echo(f"  not known: {found.why_no_contributions}")
     else:
-        table([(one.feature, one.value, one.usual, f"{float(one.moves):+.4f}") for one in found.contributions],
+        table([(one.feature, _short(one.value), _short(one.usual), f"{float(one.moves):+.4f}") for one in found.contributions],
               ("feature", "here", "usual", "moves the score by"))
         click.echo(click.style("This describes the model's answer, not the causes of anything; features that act together share "
                                "their effect.", dim=True))
+
+
+def interval(ends: tuple[float, float] | None) -> str:
+    """`20.7 to 100.0`, in percent."""
+    return "no case" if ends is None else f"{100 * ends[0]:.1f} to {100 * ends[1]:.1f}"
+
+
+def _short(value: str) -> str:
+    """A number with the digits that a person reads; other text as it is. The JSON has every digit."""
+    try:
+        return f"{float(value):.5g}"
+    except ValueError:
+        return value
 
 
 def review(document: Mapping[str, Any]) -> None:

@@ -28,7 +28,7 @@ def days(before: float) -> datetime:
 
 def judged(gate: str, before: float, passed: bool = True, over: str = "sex", bounds: tuple[tuple[str, str], ...] = BOUND, margin: float = 0.1) -> Judged:
     verdict = Verdict.PASS if passed else Verdict.FAIL
-    return Judged(gate, 1, bounds, verdict, days(before), 7, () if passed else ((over, "selection_rate_ratio"),), margin if passed else -margin)
+    return Judged(4, gate, 1, bounds, verdict, days(before), 7, () if passed else ((over, "selection_rate_ratio"),), margin if passed else -margin)
 
 
 EMPTY = History(SYSTEM, NOW, (), 0, (), frozenset(), (), (), (), (), (), (), 0, 0, {})
@@ -112,7 +112,7 @@ def test_a_history_becomes_numbers_pictures_and_sentences() -> None:
     assert said["D1"].detail["staged"]["value"] == 0.5 and said["D2"].found.startswith("1 of 2; by attribute: age_band 1")
     assert said["D4"].found == "1 deferred, 1 waiting" and said["D5"].detail["n"] == 1 and said["D5"].detail["hasty"]["hits"] == 1
     assert said["D9"].found.startswith("-0.100") and said["D12"].found == "1, 1 in an emergency"
-    assert said["D14"].detail == {"reused": 1, "executed": 3} and "2 evaluations" in said["D15"].found
+    assert said["D14"].detail == {"reused": 1, "executed": 3} and "used 2 times" in said["D15"].found
     assert said["D8"].missing and not said["D8"].found
     assert [chart.name for chart in shown.charts] == ["gate-success", "fairness-failures", "training-to-production", "blocked"]
     assert "age\\_band" in shown.charts[1].markdown_table or "age_band" in shown.charts[1].markdown_table
@@ -129,7 +129,7 @@ def test_a_real_world_is_read_from_its_records(reviewed_world: Path, tmp_path: P
     root = copied(reviewed_world, tmp_path / "world")
     river = open_river(root)
     before = history_of(river, SYSTEM)
-    assert len(before.judged) == len({(one.gate, one.index) for one in before.judged}) and all(one.passed for one in before.judged)
+    assert len(before.judged) == len({(one.stage, one.gate, one.index) for one in before.judged}) and all(one.passed for one in before.judged)
     assert [one.why for one in before.blocked] == ["waiting"] and len(before.trained) == len(before.staged) == 1
     assert before.halted_before_fairness == 0 and list(before.holdouts.values()) == [1] and not before.unapproved_runs
     run_to(river, "candidate_model")  # asked again: answered from the records, and no rate moves
@@ -139,4 +139,4 @@ def test_a_real_world_is_read_from_its_records(reviewed_world: Path, tmp_path: P
     assert not step(river, "approval", run=someone("later").run_id)
     after = dashboard(open_river(root), SYSTEM)
     assert [one.why for one in after.history.blocked] == ["rejected"] and after.history.decisions[0].hours is not None
-    assert {name for name, *_ in after.gates} >= {"contract", "fairness", "quorum"}
+    assert {name for name, *_ in after.gates} >= {"1 contract", "4 fairness", "6 contract", "7 quorum"}

@@ -25,6 +25,8 @@ DEFINITE = (Verdict.PASS, Verdict.FAIL, Verdict.INCONCLUSIVE, Verdict.INSUFFICIE
 class Judged:
     """One definite verdict of one gate. `failed`: (attribute, metric) of each finding that stopped it; `margin`: see `margin_of`."""
 
+    stage: int
+    """1 to 8: two stages have a gate of the same name."""
     gate: str
     version: int
     bounds: tuple[tuple[str, str], ...]
@@ -155,8 +157,8 @@ def _judged(stages: Iterable[Record]) -> Iterable[Judged]:
             unit = (report.gate, report.version, bounds, record.body.stage, about)
             if report.verdict in DEFINITE and unit not in seen:
                 seen.add(unit)
-                yield Judged(report.gate, report.version, bounds, report.verdict, _at(record), record.index, _failed(report),
-                             _margin(report))
+                yield Judged(rule_named(record.body.stage).number, report.gate, report.version, bounds, report.verdict, _at(record),
+                             record.index, _failed(report), _margin(report))
 
 
 def _failed(report: GateReport) -> tuple[tuple[str, str], ...]:

@@ -95,12 +95,12 @@ def rolling(judged: Sequence[Judged], moments: Iterable[datetime]) -> tuple[Mome
 def changes(judged: Iterable[Judged]) -> tuple[datetime, ...]:
     """When a gate was first judged under another version or other bounds than before: a series is two series there."""
     found: list[datetime] = []
-    last: dict[str, tuple[int, Any]] = {}
+    last: dict[tuple[int, str], tuple[int, Any]] = {}
     for one in judged:
-        asked = (one.version, one.bounds)
-        if one.gate in last and last[one.gate] != asked:
+        gate, asked = (one.stage, one.gate), (one.version, one.bounds)
+        if gate in last and last[gate] != asked:
             found.append(one.at)
-        last[one.gate] = asked
+        last[gate] = asked
     return tuple(dict.fromkeys(found))
 
 

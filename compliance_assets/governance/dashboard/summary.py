@@ -40,7 +40,7 @@ class Dashboard:
     tiles: tuple[tuple[str, str, str], ...]
     """(what, the number, what it rests on)"""
     gates: tuple[tuple[str, Rate, Rate], ...]
-    """(gate, rate in the window, rate of all time), in river order."""
+    """(stage and gate, rate in the window, rate of all time), in river order."""
     charts: tuple[Chart, ...]
     measures: tuple[Measure, ...]
 
@@ -60,10 +60,9 @@ def of_history(history: History) -> Dashboard:
     """The same from a history that was read, or made up by a test."""
     since = history.now - measures.WINDOW
     recent = [one for one in history.judged if one.at >= since]
-    order = [gate.name for rule in RIVER for gate in rule.gates]
-    named = sorted({one.gate for one in history.judged}, key=order.index)
-    gates = tuple((name, measures.success(one for one in recent if one.gate == name),
-                   measures.success(one for one in history.judged if one.gate == name)) for name in named)
+    gates = tuple((f"{stage} {name}", measures.success(one for one in recent if (one.stage, one.gate) == (stage, name)),
+                   measures.success(one for one in history.judged if (one.stage, one.gate) == (stage, name)))
+                  for stage, name in _in_order(history))
     fairness = [one for one in recent if one.gate == "fairness"]
     failed = [one for one in fairness if not one.passed]
     parts = measures.to_production(one for one in history.deployed if one.full >= since)
@@ -79,6 +78,11 @@ def of_history(history: History) -> Dashboard:
     )
     found = _measures(history, since, whole, parts, stopped, len(fairness), len(failed))
     return Dashboard(history, tiles, gates, _charts(history), tuple(sorted(found, key=lambda one: int(one.number[1:]))))
+
+
+def _in_order(history: History) -> list[tuple[int, str]]:
+    judged = {(one.stage, one.gate) for one in history.judged}
+    return [(rule.number, gate.name) for rule in RIVER for gate in rule.gates if (rule.number, gate.name) in judged]
 
 
 def _charts(history: History) -> tuple[Chart, ...]:
@@ -120,7 +124,7 @@ def _of_gates(history: History, since: datetime, whole: Rate, judged: int, faile
                 {"series": [(at.isoformat(), margin) for at, margin in margins]}, "" if margins else "fairness was never judged"),
         Measure("D10", "Drift since the baseline", "", _EVER, "drift findings of each evaluation", {},
                 "each evaluation shows its own drift; what adds up over releases is not computed yet"),
-        Measure("D15", "Holdout wear", f"the most asked holdout answered {max(history.holdouts.values())} evaluations"
+        Measure("D15", "Holdout wear", f"the most asked holdout was used {max(history.holdouts.values())} times"
                 if history.holdouts else "", _EVER, "evaluations per holdout", dict(history.holdouts),
                 "" if history.holdouts else "nothing was evaluated"),
     ]
