@@ -65,6 +65,57 @@ def contract_by_hand(table: Path, rows: int) -> Callable[[], Any]:
     return lambda: [bool(world.by_hand(table))]
 
 
+def contract_on_pandera(table: Path, rows: int) -> Callable[[], Any]:
+    """The same checks as a pandera schema on Polars, every failure collected."""
+    import pandera.polars as pa
+    import polars as pl
+
+    c = pa.Check
+    between = {"application_id": (), "monthly_debt": (), "age": (c.in_range(18, 100),), "monthly_income": (c.in_range(300, 90_000),),
+               "loan_amount": (c.in_range(500, 60_000),), "duration_months": (c.in_range(3, 84),), "late_payments": (c.in_range(0, 12),),
+               "utilisation": (c.in_range(0, 1),), "score": (c.in_range(300, 850),), "sex": (c.isin(["female", "male", "diverse"]),),
+               "employment": (c.isin(["permanent", "temporary", "self", "none"]),), "purpose": (c.isin(world.PURPOSES),),
+               "branch": (c.notin(["B999", "TEST"]), c.str_matches("^B[0-9]{3}$")),
+               "reference": (c.str_matches(r"^REF-\d{10}$"), c.str_length(14, 14))}
+    refused = {"application_id", "age", "monthly_income", "sex", "utilisation"}
+    schema = pa.DataFrameSchema(
+        {name: pa.Column(nullable=name not in refused, unique=name in ("application_id", "reference"), checks=list(checks),
+                         dtype={"sex": pl.String, "monthly_income": pl.Float64}.get(name)) for name, checks in between.items()},
+        checks=[c(lambda data: data.lazyframe.select(pl.col("monthly_income").mean().is_between(1000, 5000))),
+                c(lambda data: data.lazyframe.select(pl.col("score").std().is_between(50, 120)))])
+
+    def run() -> Any:
+        try:
+            schema.validate(pl.read_parquet(table), lazy=True)
+        except pa.errors.SchemaErrors as error:
+            return sorted({(one["column"], one["check"]) for one in error.failure_cases.select("column", "check").unique().to_dicts()}, key=str)
+        return []
+
+    return run
+
+
+def contract_on_pointblank(table: Path, rows: int) -> Callable[[], Any]:
+    """The same checks as a pointblank plan on Polars; it has no step for a mean or a deviation of a whole column."""
+    import pointblank as pb
+    import polars as pl
+
+    def run() -> Any:
+        plan = pb.Validate(pl.read_parquet(table)).col_count_match(17)
+        for name in ("application_id", "age", "monthly_income", "sex", "utilisation", "monthly_debt"):
+            plan = plan.col_vals_not_null(name)
+        for name in ("application_id", "reference"):
+            plan = plan.rows_distinct(columns_subset=name)
+        for name, low, high in (("age", 18, 100), ("monthly_income", 300, 90_000), ("loan_amount", 500, 60_000), ("duration_months", 3, 84),
+                                ("late_payments", 0, 12), ("utilisation", 0, 1), ("score", 300, 850)):
+            plan = plan.col_vals_between(name, low, high, na_pass=True)
+        plan = plan.col_vals_in_set("sex", ["female", "male", "diverse"]).col_vals_in_set("employment", ["permanent", "temporary", "self", "none"])
+        plan = plan.col_vals_in_set("purpose", [*world.PURPOSES, None]).col_vals_not_in_set("branch", ["B999", "TEST"])
+        plan = plan.col_vals_regex("reference", r"^REF-\d{10}$").col_vals_regex("branch", "^B[0-9]{3}$", na_pass=True)
+        return [bool(one.all_passed) for one in plan.interrogate(collect_extracts=False).validation_info]
+
+    return run
+
+
 def fairness_here(table: Path, rows: int) -> Callable[[], Any]:
     """Six comparisons over two attributes and their intersection, each with 1,000 draws, every group with its interval."""
     from compliance_assets.metrics import fairness
@@ -108,7 +159,7 @@ def fairness_by_rows(table: Path, rows: int) -> Callable[[], Any]:
 
 
 CONTENDERS: dict[str, Callable[[Path, int], Callable[[], Any]]] = {
-    function.__name__: function for function in (contract_here, contract_on_pandas, contract_by_hand, fairness_here, fairness_by_rows)}
+    function.__name__: function for function in (contract_here, contract_on_pandas, contract_by_hand, contract_on_pandera, contract_on_pointblank, fairness_here, fairness_by_rows)}
 
 
 def main(name: str, table: str, rows: str, repeats: str) -> None:

@@ -10,6 +10,7 @@ memory is the process's peak. Absolute seconds depend on the machine and on who 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import os
 import platform
@@ -21,6 +22,10 @@ from typing import Any
 
 HERE = Path(__file__).resolve().parent
 PAGE = HERE / "results.md"
+
+
+_OTHERS = tuple(f"contract_on_{name}" for name in ("pandera", "pointblank") if importlib.util.find_spec(name) is not None)
+"""What is only measured where it is installed: `pip install 'pandera[polars]' pointblank`."""
 
 
 def measured(name: str, table: Path, rows: int, repeats: int) -> dict[str, Any]:
@@ -56,15 +61,18 @@ def quality(rows: int, repeats: int) -> list[str]:
     with tempfile.TemporaryDirectory() as folder:
         table = Path(folder) / "applications.parquet"
         world.applications(rows).write_parquet(table)
-        results = [measured(name, table, rows, repeats) for name in ("contract_here", "contract_by_hand", "contract_on_pandas")]
-    ours, _, pandas = results
+        results = [measured(name, table, rows, repeats) for name in ("contract_here", "contract_by_hand", "contract_on_pandas", *_OTHERS)]
+    ours, _, pandas, *_ = results
     assert ours["answer"] == pandas["answer"], "the two engines disagree"
     return [f"## The data contract, {rows:,} rows", "",
             f"28 expectations on 17 columns, from a parquet file to results; both engines of Great Expectations give the same {len(ours['answer'])} verdicts "
             f"({sum(ours['answer'])} hold).", "",
             *table_of(results, "contract_here", {
                 "contract_here": "the package's gate (Great Expectations on Polars)", "contract_by_hand": "the same checks as one hand-written Polars query (bare numbers)",
-                "contract_on_pandas": "Great Expectations on pandas (conversion counted)"}), "",
+                "contract_on_pandas": "Great Expectations on pandas (conversion counted)",
+                "contract_on_pandera": "pandera on Polars", "contract_on_pointblank": "pointblank on Polars"}), "",
+            "pandera and pointblank check the same columns, but leave other evidence: pandera's schema has no share of gaps that is allowed, pointblank no step for "
+            "the mean or deviation of a column, and neither writes a Great Expectations result.", "",
             f"Great Expectations on pandas takes **{pandas['cpu'] / ours['cpu']:.1f}×** the CPU; the gate takes **{ours['cpu'] / results[1]['cpu']:.2f}×** the CPU of "
             f"the hand-written query and **{ours['peak_mb'] / pandas['peak_mb']:.2f}×** the peak memory of Great Expectations on pandas (whole processes, libraries included).", ""]
 

@@ -30,6 +30,7 @@ from compliance_assets.policy.gates import GateReport, not_run
 from compliance_assets.policy.organisation import Organisation, load_organisation
 from compliance_assets.policy.river import RIVER, StageRule, rule_named
 from compliance_assets.stages import stage_for
+from compliance_assets.stages.holdout_uses import admit as admit_to_holdout
 from compliance_assets.stages.stage import Draft, Driver, Report, Stage, Value, Work
 from compliance_assets.trust.canonical import Digest, canonical_json, digest_of, parse_canonical, rfc3339
 
@@ -92,7 +93,8 @@ class River:
         """What this stage compares its output with: approved models for the evaluation, their datasets for a bounded shift."""
         if rule.name == "model_evaluation":
             return self.references(system)
-        wanted = {bound.against for bound in self.definition(system).system.data.shift}
+        data = self.definition(system).system.data
+        wanted = {bound.against for bound in data.shift} | ({data.rows_change.against} if data.rows_change is not None else set())
         if rule.name != "data_preparation" or not wanted:
             return {}
         return {role: self._dataset_of(candidate) for role, candidate in self.references(system).items() if role in wanted}
@@ -205,6 +207,7 @@ def _advance(river: River, system: str, stage: Stage, inputs: Mapping[str, Diges
     earlier = _answered(archive, key, failed_too=rule.kind == "compute") if rule.kind == "compute" or stage.holds else None
     if earlier is not None and rule.kind == "compute":
         return _reuse(river, stage, earlier, driver, tell, clock)
+    opened = admit_to_holdout(archive, definition.system, given["features"]) if rule.name == "model_evaluation" else {}
 
     with river.home.scratch() as scratch:
         work = Work(definition=definition, artefacts=archive.artefacts, scratch=scratch, tell=tell, driver=driver, home=river.home,
@@ -244,12 +247,12 @@ def _advance(river: River, system: str, stage: Stage, inputs: Mapping[str, Diges
     # record
     body = _execution(river, rule, "passed" if reports and all(reports) else "failed", driver, started, tell, given, definition, key,
                       produce_key, in_force, output=digest, files=dict(value.files()), references=references, reports=reports,
-                      observations=dict(draft.observations), published=published, computed=computed)
+                      observations={**draft.observations, **opened}, published=published, computed=computed)
     record = archive.append(Statement(((rule.makes, digest),), body))
     tell("stage_completed" if body.outcome == "passed" else "gate_failed", output=digest, record=record.index,
          verdicts={report.gate: report.verdict.value for report in reports}, seconds=f"{time.monotonic() - clock:.3f}")
     _write_log(river, driver, tell)
-    return Advance(rule, value, digest, reports, record.index, record.digest, False, computed, draft.observations, published,
+    return Advance(rule, value, digest, reports, record.index, record.digest, False, computed, body.observations, published,
                    time.monotonic() - clock)
 
 

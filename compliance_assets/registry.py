@@ -258,7 +258,18 @@ class Registry:
     @contextmanager
     def _writing(self) -> Iterator[MlflowClient]:
         with self.home.lock("mlflow", wait=True), _speaking():
+            self._appear_whole()
             yield _client(self.uri)
+
+    def _appear_whole(self) -> None:
+        """MLflow builds its tables in many steps and cannot go on from the middle: a killed one must leave no database behind."""
+        if self.home.mlflow_db.exists():
+            return
+        draft = self.home.mlflow_db.with_name("mlflow.draft.db")
+        for left in (draft, draft.with_name(f"{draft.name}-journal")):
+            left.unlink(missing_ok=True)
+        _client.__wrapped__(f"sqlite:///{draft}")
+        os.replace(draft, self.home.mlflow_db)
 
     def _experiment(self, client: MlflowClient, system: str) -> str:
         found = client.get_experiment_by_name(system)

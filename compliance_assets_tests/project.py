@@ -42,14 +42,14 @@ def free_ports() -> int:
     raise OSError("no four neighbouring ports are free")
 
 
-def founded(root: Path, **changes: object) -> River:
-    """A founded project with the small lender; its definition proposed, not yet approved."""
+def founded(root: Path, ledger: str = "", **changes: object) -> River:
+    """A founded project with the small lender; its definition not yet approved. `ledger`: an address in Postgres, else a file."""
     write_small_lender(root, **changes)
     home = Home.create(root / ".compliance")
     organisation = demonstration_organisation(home, "Small Lender", PEOPLE, ENGINEER, "engineer", free_ports(), datetime.now(UTC))
     # Approvers can launch too; then they may not approve what they launched.
     people = tuple(person if person.launchers else person.model_copy(update={"launchers": (person.id,)}) for person in organisation.people)
-    return found(root, home, organisation.model_copy(update={"people": people}), datetime.now(UTC))
+    return found(root, home, organisation.model_copy(update={"people": people}), datetime.now(UTC), ledger)
 
 
 def approve_definition(river: River, system: str = SYSTEM) -> None:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from compliance_assets.pipeline import open_river
 from compliance_assets_tests.project import SYSTEM
 
 PR_CAPBSET_DROP = 24
@@ -36,6 +37,8 @@ def test_a_home_that_cannot_be_entered_is_refused_in_words(project: Path) -> Non
 
 def test_a_home_that_can_be_read_but_not_written_is_refused_before_anything_starts(project: Path) -> None:
     home = project / ".compliance"
+    with open_river(project, writer=False).archive.ledger as ledger:
+        size = ledger.size
     everything = [home, *home.rglob("*")]
     before = {path: path.stat().st_mtime_ns for path in everything if path.is_file()}
     for path in reversed(everything):
@@ -45,6 +48,8 @@ def test_a_home_that_can_be_read_but_not_written_is_refused_before_anything_star
     assert before == {path: path.stat().st_mtime_ns for path in home.rglob("*") if path.is_file()}
     for path in everything:
         path.chmod(0o755 if path.is_dir() else 0o644)
+    with open_river(project, writer=False).archive.ledger as ledger:
+        assert ledger.verify().size == size, "and the ledger verifies as before"
 
 
 def test_a_ledger_that_is_no_ledger_is_refused(project: Path) -> None:

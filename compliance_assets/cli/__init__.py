@@ -22,6 +22,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "check": ("setup:check", "Read every declaration; say file, line, rule and remedy."),
     "run": ("work:run", "Drive a system's stages through the river."),
     "status": ("work:status", "Where each system stands, and what it waits for."),
+    "dashboard": ("inspect:dashboard", "Trends: gate success, fairness failures, time to production, what was blocked."),
     "review": ("decide:review", "What an approver sees before deciding."),
     "approve": ("decide:approve", "Approve the release in review, signed with your own key."),
     "reject": ("decide:reject", "Reject the release in review, with a reason."),
@@ -40,9 +41,12 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "resume": ("answers:resume", "Let a stopped environment answer again."),
     "seal-log": ("answers:seal_log", "Seal the days of an inference log that are over; end its retention."),
     "verify": ("inspect:verify", "Recompute every root, signature, chain and artefact."),
+    "anchor": ("anchoring:anchor", "Have the ledger's head kept outside this host, as organisation.yaml declares."),
+    "witness": ("anchoring:witness", "Run a witness: it cosigns heads of ledgers that only grew."),
     "trace": ("inspect:trace", "Provenance of a digest, release or run, both ways."),
     "explain": ("inspect:explain", "Rebuild one decision from stored bytes: is it the same, and what moved it?"),
     "export": ("inspect:export", "An auditor's bundle, with its own verifier."),
+    "modelcard": ("inspect:modelcard", "The model card of a candidate, made from evidence alone."),
     "datasets": ("inspect:datasets", "Registered dataset versions; fetch one by digest."),
 }
 

@@ -34,6 +34,7 @@ REASONS = {
     "demo-governance": "Selection rates of every declared group keep the four-fifths bound on the lower end. (A demonstration.)",
 }
 STARTING_SECONDS = 60
+WITNESS = "witness.demo/1"
 
 
 @click.command()
@@ -58,7 +59,7 @@ def demo(folder: Path, port: int, rows: int | None) -> None:
     _train(river)
     _refused_without_approval(river)
     _approve(river)
-    with _supervised(river):
+    with _supervised(river), _witnessed(river):
         _deploy(river)
         answer = _ask(river)
     _verify(river)
@@ -73,9 +74,11 @@ def _found(folder: Path, port: int, rows: int | None) -> River:
     from compliance_assets.errors import HomeUnusable
     from compliance_assets.evidence import inbox
     from compliance_assets.evidence.home import Home
+    from compliance_assets.evidence.witness import Witness
     from compliance_assets.governance.deciding import Signer, decide_definition
     from compliance_assets.governance.founding import demonstration_organisation, found
     from compliance_assets.governance.proposing import propose_definition
+    from compliance_assets.policy.organisation import Anchors, DeclaredWitness
 
     _require_ports(port)
     _say("A home of its own: keys, ledger, organisation with two made-up people")
@@ -91,7 +94,10 @@ def _found(folder: Path, port: int, rows: int | None) -> River:
     now = datetime.now(UTC)
     home = Home.create(root / ".compliance")
     organisation = demonstration_organisation(home, "Example Lender", PEOPLE, "demo-engineer", getpass.getuser(), port, now)
-    river = found(root, home, organisation, now)
+    witness = Witness.at(root / "witness", WITNESS, {})
+    witnesses = (DeclaredWitness(name=WITNESS, key=witness.key.public.text, address=f"http://127.0.0.1:{_free_port()}"),)
+    anchors = Anchors(demanded=("witness",), fresh_for="24h", witnesses=witnesses)
+    river = found(root, home, organisation.model_copy(update={"anchors": anchors}), now)
     river.listeners = (progress,)
     write_dagster_yaml(home)
     definition = river.definition(EXAMPLE)
@@ -119,6 +125,14 @@ def _require_ports(port: int) -> None:
             except OSError as error:
                 raise Busy(f"Port {number} on 127.0.0.1 is taken.", rule="ports", value=str(number),
                            remedy="Give another one with --port; nothing was started.") from error
+
+
+def _free_port() -> int:
+    import socket
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def _declare_rows(path: Path, rows: int) -> None:
@@ -188,6 +202,43 @@ def _supervised(river: River) -> Iterator[None]:
                 process.wait()
 
 
+def _witness_command(river: River) -> tuple[str, ...]:
+    assert river.organisation.anchors is not None
+    address = river.organisation.anchors.witnesses[0].address
+    return ("witness", "witness", "--name", WITNESS, "--port", address.rpartition(":")[2],
+            "--log", f"{river.archive.ledger.origin}={river.organisation.log_key()}")
+
+
+@contextmanager
+def _witnessed(river: River) -> Iterator[None]:
+    """A witness of the ledger's head, for as long as the demo needs it. Its folder would be on another machine."""
+    with (river.home.logs / "witness.log").open("ab") as output:
+        process = subprocess.Popen((sys.executable, "-m", "compliance_assets.cli", *_witness_command(river)), cwd=river.root,
+                                   stdout=output, stderr=output)
+        try:
+            _await_witness(river, process)
+            yield
+        finally:
+            process.terminate()
+            process.wait()
+
+
+def _await_witness(river: River, process: subprocess.Popen[bytes]) -> None:
+    import socket
+
+    from compliance_assets.errors import ServingError
+
+    port = int(_witness_command(river)[5])
+    deadline = time.monotonic() + STARTING_SECONDS
+    while time.monotonic() < deadline and process.poll() is None:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.1)
+    raise ServingError("The demo's witness did not come up.", rule="witness", value=str(port),
+                       remedy=f"Read {river.home.logs / 'witness.log'}.")
+
+
 def _await_supervisor(river: River, environment: str, process: subprocess.Popen[bytes]) -> None:
     from compliance_assets.errors import ServingError
     from compliance_assets.serving.supervisor import is_supervised, read_status
@@ -224,6 +275,7 @@ def _deploy(river: River) -> None:
         ended.set()
         caller.join()
     shown.advance_line(outcome)
+    click.echo(f"    before it began, the witness {WITNESS} cosigned the ledger's head: nobody can rewrite what led here unnoticed")
     said = ", ".join(f"{count} × {status or 'no answer'}" for status, count in sorted(tally.statuses.items()))
     click.echo(f"    traffic meanwhile: {said} (503 until the first model answers: nothing was in production before)")
     if not outcome:
@@ -251,7 +303,7 @@ def _verify(river: River) -> None:
     _say("compliance verify: everything recomputed, trusting nobody")
     found = verify(river.archive)
     click.echo(f"{found.entries} ledger entries, {found.signatures} signatures, {found.artefacts} artefacts, {found.chains} chains down "
-               f"to the raw source, {found.heads} heads that people signed")
+               f"to the raw source, {found.heads} heads that people signed, {found.anchors} anchored")
     for problem in found.problems:
         click.echo(click.style(f"PROBLEM  {problem}", fg="red"))
     if not found:
@@ -270,4 +322,6 @@ def _look_around(folder: Path, river: River, answer: Mapping[str, Any], seconds:
   compliance verify                       recompute everything yourself
   compliance datasets {EXAMPLE}    fetch the very data by digest
   compliance up                           Dagster's UI behind the guard, and the model answering again
+  compliance {' '.join(_witness_command(river))}
+                                          the witness, which a next deployment demands
   ls .compliance                          ledger.db, artefacts/, keys/, logs/""")

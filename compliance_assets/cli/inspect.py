@@ -34,6 +34,8 @@ def verify(heads: tuple[str, ...], root: Path | None, as_json: bool) -> None:
         kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(found.by_kind.items()))
         click.echo(f"Ledger       {found.entries} entries ({kinds}), root {found.root}")
         click.echo(f"Checkpoints  {found.checkpoints} signed, {found.heads} heads that people signed or you kept")
+        newest = f", the newest of {found.anchored} entries" if found.anchors else ""
+        click.echo(f"Anchors      {found.anchors} outside this host{newest}")
         click.echo(f"Signatures   {found.signatures} verified")
         click.echo(f"Artefacts    {found.artefacts} files, {found.artefact_bytes:,} bytes, each with the bytes of its digest")
         click.echo(f"Chains       {found.chains} passed outputs, each down to its raw source")
@@ -83,6 +85,32 @@ def trace(what: str, as_of: datetime | None, root: Path | None, as_json: bool) -
                       getattr(node.record.body, "outcome", ""), getattr(node.record.body, "run",
                                                                         getattr(node.record.body, "person", ""))[:40])
                      for node in nodes], ("", "digest", "ledger", "when", "outcome", "run or person"))
+
+
+@click.command()
+@click.argument("system", required=False)
+@root_option
+@json_option
+def dashboard(system: str | None, root: Path | None, as_json: bool) -> None:
+    """Trends of SYSTEM (of all, if none is named), each with its number of cases, interval, window and formula."""
+    from compliance_assets.governance.dashboard.summary import dashboard as measure
+    from compliance_assets.governance.dashboard.summary import percent, rate
+
+    river = open_project(root, writer=False)
+    found = [measure(river, name) for name in ((system,) if system else river.systems)]
+    if as_json:
+        shown.as_json({"systems": [one.as_json() for one in found]})
+        return
+    for one in found:
+        shown.heading(f"{one.history.system}")
+        for what, number, basis in one.tiles:
+            click.echo(f"  {what:<34} {click.style(number, bold=True):<18} {click.style(basis, dim=True)}")
+        if one.gates:
+            shown.table([(f"  {name}", percent(window.value), rate(window), rate(ever)) for name, window, ever in one.gates],
+                        ("  gate", "passed", "in the window", "ever"))
+        for line in one.measures:
+            said = click.style(f"unknown ({line.missing})", dim=True) if line.missing else line.found
+            click.echo(f"  {line.number:<4} {line.name}: {said}")
 
 
 @click.command()
@@ -156,6 +184,30 @@ def datasets(system: str, fetch: str | None, into: Path | None, root: Path | Non
                  for entry in found.values()], ("digest", "gates", "rows", "raw source", "when"))
     if not found:
         click.echo(f"None yet: compliance run {system} --to dataset")
+
+
+@click.command()
+@click.argument("system")
+@click.option("--candidate", type=click.IntRange(min=0), default=None, metavar="INDEX",
+              help="Ledger index of a stage record of the candidate (default: the newest under the definition at hand).")
+@root_option
+@json_option
+def modelcard(system: str, candidate: int | None, root: Path | None, as_json: bool) -> None:
+    """Write the model card of SYSTEM's candidate as Markdown: nine headings, every line from a record, what is missing named."""
+    from compliance_assets.errors import Misused
+    from compliance_assets.governance.candidates import candidate_at, latest
+    from compliance_assets.governance.model_card import model_card
+
+    river = open_project(root, writer=False)
+    one = latest(river, system) if candidate is None else candidate_at(river, system, candidate)
+    if one is None:
+        raise Misused(f"{system} has no candidate under its definition.", rule="model card", value=system,
+                      remedy=f"Run it first: compliance run {system} --to evaluation_report")
+    card = model_card(river, one)
+    if as_json:
+        shown.as_json(card.as_json())
+        return
+    click.echo(card.as_markdown())
 
 
 @click.command()

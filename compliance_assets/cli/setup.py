@@ -49,21 +49,27 @@ def _deploys_here(declaration: Path) -> None:
 @click.option("--person", default="person-1", show_default=True, help="Your pseudonym in the records.")
 @click.option("--port", type=click.IntRange(1024, 65531), default=8080, show_default=True,
               help="Where the development environment answers (this port and the next three).")
+@click.option("--ledger", "ledger_address", default="", metavar="URL",
+              help="Keep the ledger in Postgres (postgresql://host/database?ledger=name) instead of a file in the home.")
 @json_option
-def init(folder: Path, name: str, person: str, port: int, as_json: bool) -> None:
+def init(folder: Path, name: str, person: str, port: int, ledger_address: str, as_json: bool) -> None:
     """Make a home in FOLDER: keys (0600), ledger, artefact store, Dagster and MLflow storage, organisation.yaml.
 
     The profile is *development*: one person; everything runs, nothing is promotable, and there is no production environment
     until organisation.yaml names a second person. A starter system is added where systems/ has none.
     """
-    from compliance_assets.errors import HomeUnusable
+    from compliance_assets.errors import HomeUnusable, Misused
     from compliance_assets.evidence import inbox
     from compliance_assets.evidence.home import Home, find_home
+    from compliance_assets.evidence.ledger_store import is_postgres
     from compliance_assets.governance.deciding import Signer, decide_definition
     from compliance_assets.governance.founding import development_organisation, found
     from compliance_assets.governance.proposing import propose_definition
     from compliance_assets.policy.definition import find_systems, load_definition
 
+    if ledger_address and not is_postgres(ledger_address):
+        raise Misused("The ledger's address is not one of Postgres.", rule="ledger address", value=ledger_address[:60],
+                      remedy="Write postgresql://host/database?ledger=name, or leave it out for a file.")
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -81,7 +87,7 @@ def init(folder: Path, name: str, person: str, port: int, as_json: bool) -> None
     home = Home.create(find_home(root))
     now = datetime.now(UTC)
     organisation = development_organisation(home, name, person, ROLES, getpass.getuser(), _git_identities(root), port, now)
-    river = found(root, home, organisation, now)
+    river = found(root, home, organisation, now, ledger_address)
     write_dagster_yaml(home)
     for system in river.systems:
         propose_definition(river, system, person)

@@ -13,18 +13,19 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Any
 
 from compliance_assets.errors import ClockError, ComplianceError, LedgerCorrupt, UntrustedEvidence
 from compliance_assets.evidence import records
 from compliance_assets.evidence.artefacts import ArtefactStore
 from compliance_assets.evidence.home import Home
-from compliance_assets.evidence.ledger import Entry, Ledger, NewEntry
+from compliance_assets.evidence.ledger import Entry, Ledger, NewEntry, Subjects
 from compliance_assets.evidence.records import Decision, DeploymentStep, Head, Statement, TrustPolicy
 from compliance_assets.policy.organisation import Organisation
 from compliance_assets.policy.system import RequiredApproval, places
 from compliance_assets.trust.canonical import Digest, parse_rfc3339, rfc3339
-from compliance_assets.trust.keys import PublicKey, SigningKey
+from compliance_assets.trust.keys import PublicKey, SigningKey, write_private_file
 from compliance_assets.trust.merkle import Checkpoint, verify_consistency
 from compliance_assets.trust.signatures import Envelope, sign_envelope, verify_envelope, verify_person
 
@@ -67,7 +68,7 @@ class Archive:
     def open(cls, home: Home, organisation: Organisation, *, writer: bool = True) -> Archive:
         """Open an existing home. A reader holds no key."""
         log_key = SigningKey.load(home.key_path("log")) if writer and home.key_path("log").is_file() else None
-        ledger = Ledger.open(home.ledger, organisation.log_key(), log_key, subjects_of=_subjects, columns_of=_columns)
+        ledger = Ledger.open(home.ledger_place, organisation.log_key(), log_key, subjects_of=_subjects, columns_of=_columns)
         return cls(home, organisation, ledger, ArtefactStore(home.artefacts))
 
     # ------------------------------------------------------------------------------------------------ authenticity
@@ -79,8 +80,7 @@ class Archive:
             return self._reigns[1]
         admitted: list[tuple[int, Organisation]] = []
         for entry in self.ledger.by_kind("trust-policy"):
-            envelope = Envelope.from_bytes(entry.body)
-            statement = Statement.read(envelope.payload)
+            envelope, statement = _opened(entry.body)
             proposed = Organisation.model_validate(statement.body.organisation)
             if statement.subject("trust-policy") != proposed.digest:
                 raise UntrustedEvidence(f"Ledger entry {entry.index} names another trust policy than it holds.",
@@ -89,11 +89,11 @@ class Archive:
                 if entry.index != 0:
                     raise LedgerCorrupt("The ledger does not begin with a trust policy.", rule="trust policy",
                                         value=str(entry.index), remedy="This ledger was not made by `compliance init`.")
-                self._signed_by_role(envelope, "trust-policy", proposed, entry.index)
+                self._signed_by_role(envelope, statement, proposed, entry.index)
                 admitted.append((0, proposed))
                 continue
             before = admitted[-1][1]
-            self._signed_by_role(envelope, "trust-policy", before, entry.index)
+            self._signed_by_role(envelope, statement, before, entry.index)
             since = self._approved_since("trust-policy", proposed.digest, before.definitions.approved_by, admitted)
             if since is not None:
                 admitted.append((max(since, entry.index), proposed))
@@ -118,9 +118,10 @@ class Archive:
                     return entry.index
         return None
 
-    def _signed_by_role(self, envelope: Envelope, kind: str, organisation: Organisation, index: int) -> None:
+    def _signed_by_role(self, envelope: Envelope, statement: Statement, organisation: Organisation, index: int) -> None:
+        kind = statement.kind
         wanted = SIGNED_BY[kind]
-        at = parse_rfc3339(_moment(Statement.read(envelope.payload).body))
+        at = parse_rfc3339(_moment(statement.body))
         keys: dict[str, PublicKey] = {}
         roles: dict[str, str] = {}
         for key in organisation.machine_keys:
@@ -137,8 +138,7 @@ class Archive:
                 remedy="Do not use it. Run the stage again with the home's own keys, or approve the new organisation.yaml.")
 
     def _decision(self, entry: Entry, reigns: Sequence[tuple[int, Organisation]]) -> Record:
-        envelope = Envelope.from_bytes(entry.body)
-        statement = Statement.read(envelope.payload)
+        envelope, statement = _opened(entry.body)
         organisation = _organisation_at(reigns, entry.index)
         check_decision(envelope, statement, organisation)
         return Record(entry.index, statement, envelope)
@@ -148,8 +148,7 @@ class Archive:
         known = self._authentic.get(entry.index)
         if known is not None and known.envelope.to_bytes() == entry.body:
             return known
-        envelope = Envelope.from_bytes(entry.body)
-        statement = Statement.read(envelope.payload)
+        envelope, statement = _opened(entry.body)
         if statement.kind != entry.kind:
             raise UntrustedEvidence(f"Ledger entry {entry.index} is filed as {entry.kind} but says {statement.kind}.",
                                     rule="statement", value=str(entry.index), remedy="The ledger has been tampered with.")
@@ -158,7 +157,7 @@ class Archive:
         if statement.kind == "decision":
             check_decision(envelope, statement, organisation)
         else:
-            self._signed_by_role(envelope, statement.kind, organisation, entry.index)
+            self._signed_by_role(envelope, statement, organisation, entry.index)
         if statement.kind in ("stage", "deployment") and statement.body.trust_policy != organisation.digest:
             raise UntrustedEvidence(f"Ledger entry {entry.index} was made under another trust policy than the one in force there.",
                                     rule="trust policy", value=statement.body.trust_policy,
@@ -220,6 +219,18 @@ class Archive:
         """Every execution of one stage of one system."""
         return self._listed(records.made(system, stage), "made")
 
+    def of_kind(self, kind: str, system: str) -> tuple[Record, ...]:
+        """Every record of one kind about one system, oldest first; a stranger's entry is passed over, as in `_listed`."""
+        found: list[Record] = []
+        for entry in self.ledger.by_kind(kind, system):
+            try:
+                found.append(self.authentic(entry))
+            except LedgerCorrupt:
+                raise
+            except UntrustedEvidence:
+                continue
+        return tuple(found)
+
     def with_key(self, key: Digest, role: str = "key") -> tuple[Record, ...]:
         return self._listed(key, role)
 
@@ -267,7 +278,7 @@ class Archive:
             last = self.ledger.entry(last.index - 1) if last.index else None
         if last is None:
             return
-        body = Statement.read(Envelope.from_bytes(last.body).payload).body
+        body = _opened(last.body)[1].body
         moment = parse_rfc3339(_moment(body))
         if now + CLOCK_TOLERANCE < moment:
             raise ClockError(f"The clock says {now.isoformat(timespec='seconds')}, but entry {last.index} of the ledger was written at "
@@ -320,37 +331,52 @@ class Archive:
                      if record.body.ledger.size > 0)
 
 
-def _subjects(body: bytes) -> tuple[tuple[Digest, str], ...]:
+def _subjects(body: bytes) -> Subjects:
     """How the ledger checks its look-up table: by what the entry itself says."""
-    return records.subjects_of(Statement.read(Envelope.from_bytes(body).payload))
+    return _said(body)[1]
 
 
 def _columns(body: bytes) -> tuple[str, str, str]:
-    """How the ledger checks its columns (kind, execution key, system): by what the entry itself says.
+    """How the ledger checks its columns (kind, execution key, system): by what the entry itself says."""
+    return _said(body)[0]
 
-    The same bytes say the same, and every read asks: the answer is kept under the sha256 of the bytes.
-    """
+
+def _said(body: bytes) -> tuple[tuple[str, str, str], Subjects]:
+    """What an entry says of itself. The same bytes say the same, and every read asks: kept under the sha256 of the bytes."""
     name = hashlib.sha256(body).digest()
     said = _SAID.get(name)
     if said is None:
-        statement = Statement.read(Envelope.from_bytes(body).payload)
-        said = statement.kind, records.execution_of(statement), records.system_of(statement)
+        _, statement = _opened(body)
+        said = (statement.kind, records.execution_of(statement), records.system_of(statement)), records.subjects_of(statement)
         if len(_SAID) >= _MOST_SAID:
             _SAID.clear()
         _SAID[name] = said
     return said
 
 
-_SAID: dict[bytes, tuple[str, str, str]] = {}
-_MOST_SAID = 100_000
+@lru_cache(maxsize=512)
+def _opened(body: bytes) -> tuple[Envelope, Statement]:
+    """An entry's envelope and statement, read once for all who ask one after the other."""
+    envelope = Envelope.from_bytes(body)
+    return envelope, Statement.read(envelope.payload)
 
 
-def create_archive(home: Home, organisation: Organisation, now: datetime) -> Archive:
-    """The ledger of a new home, with its trust policy as entry 0, signed by the log's key."""
+_SAID: dict[bytes, tuple[tuple[str, str, str], Subjects]] = {}
+_MOST_SAID = 50_000
+
+
+def origin_of(organisation: Organisation) -> str:
+    """The name under which an organisation's ledger signs its heads; a checkpoint's first line takes no blank and no plus."""
+    name = re.sub(r"[^a-z0-9]+", "-", organisation.name.lower()).strip("-") or "organisation"
+    return f"{name}/ledger"
+
+
+def create_archive(home: Home, organisation: Organisation, now: datetime, address: str = "") -> Archive:
+    """The ledger of a new home, with its trust policy as entry 0, signed by the log's key. `address`: of Postgres; else a file."""
     log_key = SigningKey.load(home.key_path("log"))
-    # A checkpoint's first line takes no blank and no plus (C2SP tlog-checkpoint).
-    origin = re.sub(r"[^a-z0-9]+", "-", organisation.name.lower()).strip("-") or "organisation"
-    Ledger.create(home.ledger, f"{origin}/ledger", log_key, subjects_of=_subjects, columns_of=_columns)
+    Ledger.create(address or home.ledger, origin_of(organisation), log_key, subjects_of=_subjects, columns_of=_columns).close()
+    if address:
+        write_private_file(home.ledger_address, f"{address}\n".encode())
     archive = Archive.open(home, organisation)
     propose_trust_policy(archive, organisation, "", now)
     return archive

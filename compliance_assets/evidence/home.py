@@ -33,6 +33,21 @@ class Home:
         return self.path / "ledger.db"
 
     @property
+    def ledger_address(self) -> Path:
+        """Holds the address of a ledger in Postgres, where the ledger is not the file beside it (0600)."""
+        return self.path / "ledger.url"
+
+    @property
+    def ledger_place(self) -> Path | str:
+        """Where the ledger is: its file, or its address in Postgres. Refuses a home that names both."""
+        if not self.ledger_address.is_file():
+            return self.ledger
+        if self.ledger.exists():
+            raise HomeUnusable(f"The home {self.path} has a ledger of its own and the address of another.", rule="home",
+                               value=str(self.ledger_address), remedy="Find out who put ledger.url or ledger.db there; only one may stay.")
+        return self.ledger_address.read_text(encoding="utf-8").strip()
+
+    @property
     def artefacts(self) -> Path:
         return self.path / "artefacts"
 
@@ -77,7 +92,7 @@ class Home:
     def create(cls, path: Path) -> Home:
         """Make the folders of a new home, 0700. Refuses a folder that already is a home."""
         home = cls(path.resolve())
-        if home.ledger.exists():
+        if home.ledger.exists() or home.ledger_address.exists():
             raise HomeUnusable(f"{path} is a home already.", rule="home", value=str(path),
                                remedy="Use it as it is, or choose another folder with COMPLIANCE_HOME.")
         try:
@@ -95,7 +110,7 @@ class Home:
         """The home at `path`. Refuses a folder that `compliance init` did not make."""
         home = cls(path.resolve())
         try:
-            there = home.ledger.is_file()
+            there = home.ledger.is_file() or home.ledger_address.is_file()
         except OSError as error:
             raise HomeUnusable(f"The home at {path} cannot be entered: {error.strerror}.", rule="home", value=str(path),
                                remedy="Mend its permissions, or point COMPLIANCE_HOME at your own.") from error

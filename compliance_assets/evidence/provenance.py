@@ -57,18 +57,23 @@ def resolve(archive: Archive, text: str) -> tuple[Digest, ...]:
     if made:
         return tuple(dict.fromkeys(Digest.parse(record.body.output) for record in made))
     found: dict[str, None] = {}
-    if 6 <= len(text) <= 64:
-        for entry in archive.ledger.by_kind("stage"):
-            body = archive.authentic(entry).body
-            names = [body.output, *body.files.values()]
-            if body.stage == "model_registration":
-                names.append(_release(archive, body.output))
-            if any(name.startswith(text) for name in names):
-                found[body.output] = None
+    if 6 <= len(text) <= 64 and set(text) <= set("0123456789abcdef"):
+        for digest in archive.ledger.beginning_with(text, ("output", "file")):
+            for role in ("output", "file"):
+                found |= dict.fromkeys(record.body.output for record in archive.find(digest, role))
+        # A release is named inside of what a registration made: asked last, it costs a look at every one.
+        if not found:
+            found = dict.fromkeys(record.body.output for record in _registrations(archive)
+                                  if _release(archive, record.body.output).startswith(text))
     if not found:
         raise Misused(f"Nothing here is called {text}.", rule="trace", value=text,
                       remedy="Give a digest (six digits or more), a release, or the id of a Dagster, MLflow or CLI run.")
     return tuple(Digest.parse(digest) for digest in found)
+
+
+def _registrations(archive: Archive) -> Iterable[Record]:
+    systems = sorted({entry.system for entry in archive.ledger.by_kind("definition")})
+    return (record for system in systems for record in archive.made_by(system, "model_registration"))
 
 
 def _release(archive: Archive, staged: str) -> str:

@@ -217,6 +217,10 @@ class Statement:
 
     def payload(self) -> bytes:
         """The canonical bytes that are signed."""
+        return self._payload
+
+    @cached_property
+    def _payload(self) -> bytes:
         return canonical_json({
             "_type": STATEMENT,
             "subject": [{"name": name, "digest": {"sha256": digest}} for name, digest in self.subjects],
@@ -224,7 +228,7 @@ class Statement:
             "predicate": self.body.model_dump(mode="json"),
         })
 
-    @property
+    @cached_property
     def digest(self) -> Digest:
         return sha256_bytes(self.payload())
 
@@ -256,7 +260,8 @@ def subjects_of(statement: Statement) -> tuple[tuple[Digest, str], ...]:
         roles += [(Digest.parse(digest), "file") for digest in body.files.values()]
         roles += [(Digest.parse(digest), "input") for digest in body.inputs.values()]
         roles += [(Digest.parse(body.key), "key"), (Digest.parse(body.produce_key), "produce-key"),
-                  (Digest.parse(body.definition), "definition"), (made(body.system, body.stage), "made"), (run(body.run), "run")]
+                  (Digest.parse(body.definition), "definition"), (made(body.system, body.stage), "made"), (run(body.run), "run"),
+                  (Digest.parse(body.log), "log")]
         if body.dagster_run:
             roles.append((run(body.dagster_run), "run"))
         roles += [(run(reference), "run") for name, reference in sorted(body.published.items()) if name == "mlflow_run"]
@@ -271,10 +276,12 @@ def subjects_of(statement: Statement) -> tuple[tuple[Digest, str], ...]:
         roles += [(digest, f"subject:{name}") for name, digest in statement.subjects]
         if isinstance(body, Decision):
             roles.append((of_system(body.scope.system), f"decided:{body.scope.purpose}"))
+            if body.shown:
+                roles.append((Digest.parse(body.shown), "shown"))
             if body.revokes:
                 roles.append((Digest.parse(body.revokes), "revoked"))
         elif isinstance(body, DefinitionProposed):
-            roles.append((of_system(body.system), "definition-of"))
+            roles += [(of_system(body.system), "definition-of"), (Digest.parse(body.declaration), "declaration")]
     return tuple(dict.fromkeys(roles))
 
 

@@ -26,7 +26,7 @@ import json
 import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any, NoReturn
@@ -212,6 +212,31 @@ def open_checkpoint(note: str, public: bytes) -> tuple[str, int, bytes]:
     if len(ours) != 1 or not ed25519(public, (text + "\n").encode(), ours[0]):
         no("the checkpoint is not signed by the log's key")
     return origin, int(size), unbase64(lines[2])
+
+
+def _opened_by_any(note: str, keys: Sequence[bytes]) -> tuple[str, int, bytes]:
+    """The checkpoint as one of the log's keys signed it, present or retired."""
+    for key in keys[:-1]:
+        try:
+            return open_checkpoint(note, key)
+        except Refused:
+            continue
+    return open_checkpoint(note, keys[-1])
+
+
+def cosigned_at(note: str, name: str, public: bytes) -> datetime | None:
+    """When this witness cosigned the note (cosignature/v1, Ed25519); None if it did not."""
+    text = note.rpartition("\n\n")[0] + "\n"
+    wanted = hashlib.sha256(f"{name}\n".encode() + b"\x04" + public).digest()[:4]
+    for line in note[len(text) + 1:].split("\n"):
+        mark, _, rest = line.partition(" ")
+        who, _, encoded = rest.partition(" ")
+        blob = unbase64(encoded) if mark == "—" and who == name else b""
+        time = int.from_bytes(blob[4:12], "big")
+        if blob[:4] == wanted and len(blob) == 76 and time < 1 << 36 \
+                and ed25519(public, f"cosignature/v1\ntime {time}\n{text}".encode(), blob[12:]):
+            return datetime.fromtimestamp(time, UTC)
+    return None
 
 
 # ------------------------------------------------------------------------------------------------------------------- SSHSIG
@@ -402,6 +427,23 @@ class Bundle:
             no(f"the checkpoint signs {size} entries with root {root.hex()[:16]}, the bundle holds {len(self.entries)} with root "
                f"{self.tree.roots[-1].hex()[:16]}")
         self.verified.add("checkpoint.note")
+
+    def check_anchors(self) -> None:
+        """Heads that witnesses cosigned (c2sp.org/tlog-cosignature): each is a head of this ledger, each witness one of a policy."""
+        keys = [key for _, policy, *_ in self.reigns for key in policy["machine_keys"] if key["role"] == "log"]
+        known = {each["name"]: unbase64(each["key"].removeprefix("ed25519:"))
+                 for _, policy, *_ in self.reigns for each in (policy.get("anchors") or {"witnesses": ()})["witnesses"]}
+        for name in sorted(name for name in self.files if name.startswith("anchors/")):
+            note = self.files[name].decode("utf-8", "replace")
+            _, size, root = _opened_by_any(note, [_machine_key(key) for key in keys])
+            if size >= len(self.tree.roots) or self.tree.roots[size] != root:
+                no(f"{name}: a witness saw {size} entries of another ledger than this one: it was rewritten, or cut")
+            found = [(who, at) for who, raw in known.items() if (at := cosigned_at(note, who, raw)) is not None]
+            if not found:
+                no(f"{name}: no witness of a trust policy cosigned it")
+            for who, at in found:
+                self.counts[f"entries that {who} had seen at {at:%Y-%m-%d %H:%M}Z (cosigned)"] = size
+            self.verified.add(name)
 
     def check_held(self, head: str | None, policy: str | None) -> None:
         if head:
@@ -788,6 +830,7 @@ class Bundle:
         if not self.attempt("trust policies", self.read_policies):
             return
         self.attempt("checkpoint", self.check_checkpoint)
+        self.attempt("anchors", self.check_anchors)
         latest: datetime | None = None
         for entry in self.entries:
             if self.attempt(f"entry {entry.index} ({entry.kind})", self.check_entry, entry, latest) and entry.kind != "decision":

@@ -45,16 +45,9 @@ def _named(river: River, digest: Digest) -> list[tuple[Record, str]]:
     for record in archive.find(digest, "file"):
         found += [(record, name) for name, one in record.body.files.items() if one == digest]
     found += [(record, "the definition") for record in archive.find(digest, "subject:definition") if record.statement.kind == "definition"]
-    if not found:
-        # Logs and review documents are not in the look-up table: they are found by the entries that name them.
-        for entry in archive.ledger.entries():
-            record = archive.authentic(entry)
-            if entry.kind == "stage" and record.body.log == digest:
-                found.append((record, "its log"))
-            elif entry.kind == "decision" and record.body.shown == digest:
-                found.append((record, f"shown to {record.body.person}"))
-            elif entry.kind == "definition" and record.body.declaration == digest:
-                found.append((record, "the definition's system.yaml"))
+    found += [(record, "its log") for record in archive.find(digest, "log")]
+    found += [(record, f"shown to {record.body.person}") for record in archive.find(digest, "shown")]
+    found += [(record, "the definition's system.yaml") for record in archive.find(digest, "declaration")]
     return found
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from compliance_assets.errors import ArtefactCorrupt, ComplianceError, HomeUnusable, Misused
-from compliance_assets.evidence import verify_bundle
+from compliance_assets.evidence import anchors, verify_bundle
 from compliance_assets.evidence.archive import Archive
 from compliance_assets.trust.canonical import Digest, parse_canonical
 
@@ -38,6 +38,7 @@ every file as verified or uncovered. Exit 0 means that all of it holds.
 | `checkpoint.note` | the signed head of the ledger (C2SP checkpoint) | Go `sumdb/note` |
 | `entries/N.json` | entry N, byte for byte: a DSSE envelope around an in-toto statement | sha256(0x00 ‖ bytes) is its leaf (RFC 6962) |
 | `attestations.intoto.jsonl` | the machine-signed statements as plain DSSE | securesystemslib, openssl over the PAE |
+| `anchors/witness-N.note` | the newest head that each witness outside the provider cosigned | any C2SP witness client |
 | `trust/policy-N.json`, `trust/allowed_signers` | who was trusted, as the ledger says | `ssh-keygen -Y verify` |
 | `artefacts/sha256/HEX` | what records name, each under its own sha256 | `sha256sum` |
 | `sbom.cdx.json` | libraries and model of the last evaluated release (CycloneDX 1.6), recomputed from the records | any CycloneDX tool |
@@ -77,6 +78,7 @@ def export(archive: Archive, system: str, folder: Path, *, with_data: bool = Fal
         raise Misused(f"Nothing in the ledger is about {system!r}.", rule="export", value=system, remedy="Run it first.")
     files: dict[str, bytes] = {"checkpoint.note": archive.ledger.note.encode()}
     files |= {f"entries/{entry.index}.json": entry.body for entry in raw}
+    files |= {f"anchors/witness-{number}.note": note for number, note in enumerate(anchors.newest_cosigned(archive, archive.in_force()))}
     named = verify_bundle.named_artefacts(entries, system, lambda digest: _parsed(archive, digest))
     kept = {digest: content for digest, where in named.items()
             if (with_data or not where.endswith(DATA)) and (content := _read(archive, digest)) is not None

@@ -78,9 +78,9 @@ def demonstration_organisation(home: Home, name: str, people: Mapping[str, str],
         definitions=Definitions(approved_by=tuple(RequiredApproval(role=role, people=1) for role in people.values())))
 
 
-def found(root: Path, home: Home, organisation: Organisation, now: datetime) -> River:
-    """Write organisation.yaml, make the ledger, and open the project."""
+def found(root: Path, home: Home, organisation: Organisation, now: datetime, ledger: str = "") -> River:
+    """Write organisation.yaml, make the ledger (in Postgres, where its address is given), and open the project."""
     path = root / "organisation.yaml"
     path.write_text(render_organisation(organisation), encoding="utf-8")
-    create_archive(home, load_organisation(path), now)
+    create_archive(home, load_organisation(path), now, ledger)
     return open_river(root, home.path)

@@ -15,7 +15,7 @@ from typing import Any
 from compliance_assets.errors import ComplianceError
 from compliance_assets.evidence.archive import Record
 from compliance_assets.governance.candidates import Candidate, Fate, fate
-from compliance_assets.governance.charts import Chart, bounded_bars, for_asset, group_bars, reliability
+from compliance_assets.governance.charts import Chart, bounded_bars, for_asset, group_bars, reliability, robustness_curve
 from compliance_assets.governance.finding_rows import figures, rows
 from compliance_assets.governance.review import authorised, review_document, undoes_itself
 from compliance_assets.pipeline import River
@@ -87,21 +87,32 @@ def release_page(river: River, one: Candidate) -> dict[str, Any]:
     said = fate(river, one)
     page: dict[str, Any] = {
         "candidate": one, "fate": said, "timeline": timeline(one, said), "needed": figures(tuple(one.chain.values())),
-        "release": _release(river, one), "groups": None, "curve": None, "robustness": None, "drift": None, "findings": (),
+        "release": _release(river, one), "groups": None, "curve": None, "robustness": None, "noise": None, "drift": None, "findings": (),
         "integration": ()}
     if "evaluation_report" in one.chain and one.chain["evaluation_report"].body.outcome != "error":
         record = one.chain["evaluation_report"]
         report = filed(river, record) or {}
         minimum = river.definition(one.system).system.evaluation.fairness.minimum_group
         page |= {"groups": group_bars.chart(report, minimum), "curve": reliability.chart(report), "evaluation": record,
-                 "robustness": bounded_bars.robustness(record.body.reports), "drift": bounded_bars.drift(record.body.reports),
-                 "findings": rows(record), "holdout": report["rows"] if "rows" in report else None}
+                 "robustness": bounded_bars.robustness(record.body.reports),
+                 "noise": robustness_curve.chart(report), "drift": bounded_bars.drift(record.body.reports),
+                 "findings": rows(record), "holdout": report["rows"] if "rows" in report else None,
+                 "opened": opened(record)}
     if "integration_report" in one.chain:
         page["integration"] = rows(one.chain["integration_report"])
     for stage in ("dataset", "features", "candidate_model"):
         if stage in one.chain and one.chain[stage].body.outcome == "failed":
             page["findings"] = rows(one.chain[stage])
     return page | _decision(river, one, said)
+
+
+def opened(record: Record) -> str:
+    """How often the holdout was looked at, as the record of this evaluation says; empty where it says nothing."""
+    if "holdout_opened" not in record.body.observations:
+        return ""
+    said = record.body.observations["holdout_opened"]
+    limit = f"of {said['limit']} declared" if isinstance(said["limit"], int) else "no limit declared"
+    return f"opened {said['times']} times, {limit}"
 
 
 def _release(river: River, one: Candidate) -> dict[str, str] | None:

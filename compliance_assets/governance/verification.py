@@ -12,8 +12,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from compliance_assets.errors import ComplianceError
+from compliance_assets.evidence import anchors
 from compliance_assets.evidence.archive import Archive, Record
 from compliance_assets.evidence.dossier import Dossier
+from compliance_assets.evidence.verifying import authentic_in_parallel
 from compliance_assets.policy.river import rule_named
 from compliance_assets.stages import stage_for
 from compliance_assets.trust.canonical import Digest, parse_canonical
@@ -34,6 +36,9 @@ class Verification:
     root: str = ""
     checkpoints: int = 0
     heads: int = 0
+    anchors: int = 0
+    anchored: int = 0
+    """Of how many entries the newest anchor is."""
     signatures: int = 0
     artefacts: int = 0
     artefact_bytes: int = 0
@@ -48,7 +53,8 @@ class Verification:
 
     def as_json(self) -> dict[str, Any]:
         return {"verified": bool(self), "entries": self.entries, "root": self.root, "checkpoints": self.checkpoints,
-                "heads_kept_elsewhere": self.heads, "signatures": self.signatures, "artefacts": self.artefacts,
+                "heads_kept_elsewhere": self.heads, "anchors": self.anchors, "anchored_entries": self.anchored,
+                "signatures": self.signatures, "artefacts": self.artefacts,
                 "artefact_bytes": self.artefact_bytes, "chains": self.chains, "by_kind": dict(self.by_kind), "problems": self.problems,
                 "unreferenced_artefacts": self.unreferenced, "not_covered": list(self.not_covered)}
 
@@ -58,7 +64,7 @@ def verify(archive: Archive, heads: tuple[Checkpoint, ...] = (), progress: Calla
 
     1. The ledger: numbering, leaves, tree nodes, every checkpoint's root and signature, the look-up table.
     2. Every entry: canonical, signed by whom it must be, under the trust policy of its time.
-    3. Every head that a person signed or that was kept elsewhere: still the head of its prefix.
+    3. Every head that a person signed or that was kept elsewhere, every anchor: still the head of its prefix.
     4. Every artefact that a record names: there, and with the bytes of its digest.
     5. Every passed record: its gates complete, its chain passed down to the raw file.
     """
@@ -74,21 +80,24 @@ def verify(archive: Archive, heads: tuple[Checkpoint, ...] = (), progress: Calla
     # (2)
     progress("signatures")
     authentic: list[Record] = []
-    for entry in archive.ledger.entries():
-        try:
-            record = archive.authentic(entry)
-        except ComplianceError as error:
-            found.problems.append(f"entry {entry.index}: {error}")
+    for record in authentic_in_parallel(archive):
+        if isinstance(record, str):
+            found.problems.append(record)
             continue
         authentic.append(record)
         found.signatures += len(record.envelope.signatures)
-        found.by_kind[entry.kind] += 1
+        found.by_kind[record.statement.kind] += 1
     # (3)
     progress("heads")
     try:
         signed = archive.heads()
-        archive.ledger.verify((*signed, *heads))
-        found.heads = len(signed) + len(heads)
+        anchored, wrong = anchors.read(archive, archive.in_force())
+        found.problems += wrong
+        archive.ledger.verify((*signed, *heads, *(anchor.head for anchor in anchored)))
+        found.heads, found.anchors = len(signed) + len(heads), len(anchored)
+        if anchored:
+            found.anchored = max(anchor.head.size for anchor in anchored)
+        found.not_covered = (*NOT_COVERED[:2], _uncovered(found))
     except ComplianceError as error:
         found.problems.append(f"heads: {error}")
     # (4)
@@ -115,6 +124,14 @@ def verify(archive: Archive, heads: tuple[Checkpoint, ...] = (), progress: Calla
         except ComplianceError as error:
             found.problems.append(f"entry {record.index} ({record.body.system}/{asset}): {error}")
     return found
+
+
+def _uncovered(found: Verification) -> str:
+    if not found.anchored:
+        return NOT_COVERED[2]
+    newer = found.entries - found.anchored
+    return (f"{newer} entries newer than the newest anchor, which is of {found.anchored}; `compliance anchor` makes another" if newer
+            else "what a witness or a repository remembers but this home has lost: ask them for their newest head")
 
 
 def _named(authentic: list[Record]) -> dict[Digest, str]:

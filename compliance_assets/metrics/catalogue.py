@@ -40,6 +40,7 @@ class MetricInfo:
 
 _BINARY: frozenset[Task] = frozenset({"binary"})
 _MULTICLASS: frozenset[Task] = frozenset({"binary", "multiclass"})
+_SEVERAL: frozenset[Task] = frozenset({"multiclass"})
 _REGRESSION: frozenset[Task] = frozenset({"regression"})
 _ANY: frozenset[Task] = frozenset({"binary", "multiclass", "regression"})
 
@@ -48,6 +49,7 @@ _DECISIONS = ("y", "score", "threshold")
 _GROUPED = ("group", "y", "prediction")
 _HARDT = "Hardt, Price, Srebro 2016, Equality of Opportunity in Supervised Learning; as in fairlearn.metrics"
 _TENTH = "At most 0.10 is a common default (convention; no legal status)."
+_FIFTHS = "At least 0.80 by analogy with the four-fifths rule (convention; no legal status)."
 _MURPHY = "Murphy 1973, A New Vector Partition of the Probability Score"
 _COX = "Cox 1958; Van Calster et al. 2019, Calibration: the Achilles heel of predictive analytics"
 _PERTURB = "J.4 protocol: perturb, score again, count changed decisions; ISO/IEC 25058 ch. 10 gives methods, not limits"
@@ -58,6 +60,9 @@ def _performance() -> tuple[MetricInfo, ...]:
     def info(name: str, direction: Direction, task: frozenset[Task], needs: tuple[str, ...], source: str,
              ideal: float | None) -> MetricInfo:
         return MetricInfo(name, "performance", direction, task, needs, source, _NO_LIMIT, ideal)
+
+    def changed(name: str, direction: Direction, source: str) -> MetricInfo:
+        return MetricInfo(name, "performance", direction, _BINARY, ("y", "score", "previous score"), source, _WORSE, None)
 
     compared = MetricInfo(
         "roc_auc_change", "performance", "higher", _BINARY, ("y", "score", "previous score"),
@@ -75,15 +80,21 @@ def _performance() -> tuple[MetricInfo, ...]:
         info("recall", "higher", _BINARY, _DECISIONS, _TS4213, 1.0),
         info("specificity", "higher", _BINARY, _DECISIONS, _TS4213, 1.0),
         info("f1", "higher", _BINARY, _DECISIONS, _TS4213, 1.0),
-        info("macro_f1", "higher", _MULTICLASS, ("y", "score"), _TS4213, 1.0),
-        info("mcc", "higher", _BINARY, _DECISIONS, "Matthews 1975", 1.0),
-        info("brier_score", "lower", _BINARY, _SCORES, "Brier 1950", 0.0),
+        info("macro_f1", "higher", _SEVERAL, ("y", "score"), _TS4213, 1.0),
+        info("macro_precision", "higher", _SEVERAL, _SCORES, _TS4213, 1.0),
+        info("macro_roc_auc", "higher", _SEVERAL, _SCORES, "each class against the rest, averaged; Fawcett 2006", 1.0),
+        info("mcc", "higher", _MULTICLASS, _DECISIONS, "Matthews 1975; Gorodkin 2004 for several classes", 1.0),
+        info("brier_score", "lower", _MULTICLASS, _SCORES, "Brier 1950", 0.0),
         info("log_loss", "lower", _MULTICLASS, _SCORES, "Good 1952; scikit-learn definition", 0.0),
         info("mae", "lower", _REGRESSION, ("y", "predicted"), "mean absolute error", 0.0),
         info("rmse", "lower", _REGRESSION, ("y", "predicted"), "root mean squared error", 0.0),
         info("r2", "higher", _REGRESSION, ("y", "predicted"), "coefficient of determination", 1.0),
         info("median_absolute_error", "lower", _REGRESSION, ("y", "predicted"), "scikit-learn definition", 0.0),
+        info("mape", "lower", _REGRESSION, ("y", "predicted"), "mean of |error| / |observed|, where observed is not 0", 0.0),
+        info("p95_absolute_error", "lower", _REGRESSION, ("y", "predicted"), "95th percentile of |error|", 0.0),
         info("bias", "target", _REGRESSION, ("y", "predicted"), "mean of predicted minus observed", 0.0),
+        changed("accuracy_change", "higher", "share decided rightly less the incumbent's; paired on the same rows"),
+        changed("brier_score_change", "lower", "mean of the paired differences of squared errors"),
     )
 
 
@@ -106,9 +117,65 @@ def _fairness() -> tuple[MetricInfo, ...]:
              "Usually reported, not bounded.", 0.0),
         info("predictive_parity_difference", "lower", _GROUPED, "Chouldechova 2017; gap in positive predictive value",
              "Usually reported; at most 0.10 is this project's suggestion.", 0.0),
+        info("negative_predictive_value_difference", "lower", _GROUPED, "gap in negative predictive value (predictive parity's "
+             "other half)", "Usually reported; at most 0.10 is this project's suggestion.", 0.0),
         info("accuracy_difference", "lower", _GROUPED, "gap in accuracy between groups", "Usually reported.", 0.0),
+        info("equal_opportunity_ratio", "higher", _GROUPED, f"{_HARDT}; lowest / highest true positive rate", _FIFTHS, 1.0),
+        info("equalized_odds_ratio", "higher", _GROUPED, f"{_HARDT}; the smaller ratio of the two rates", _FIFTHS, 1.0),
+        info("false_positive_rate_ratio", "higher", _GROUPED, "lowest / highest false positive rate", "Usually reported.", 1.0),
+        info("false_negative_rate_ratio", "higher", _GROUPED, "lowest / highest false negative rate", "Usually reported.", 1.0),
+        info("score_distribution_distance", "lower", ("group", "y", "score"),
+             "largest Kolmogorov-Smirnov distance between two groups' scores", "Usually reported.", 0.0),
         info("roc_auc_difference", "lower", ("group", "y", "score"), "gap in AUC between groups, DeLong per group",
              "At most 0.05 is this project's suggestion.", 0.0),
+    )
+
+
+_WORSE = ("Not worse than a declared tolerance (one guide); 0.02 is this project's suggestion: at least -0.02 where higher is "
+          "better, at most 0.02 where lower is.")
+
+
+def _comparative() -> tuple[MetricInfo, ...]:
+    """Fairness against the model in production: each group's own change, and the change of each gap between groups."""
+    needs = ("group", "y", "prediction", "previous score")
+
+    def info(name: str, direction: Direction, source: str) -> MetricInfo:
+        return MetricInfo(name, "fairness", direction, _BINARY, needs, source, _WORSE, None)
+
+    own = tuple(
+        info(f"worst_{rate}_change", "higher", f"candidate's {rate.replace('_', ' ')} less the incumbent's, in the group that loses "
+             "most; paired on the same rows")
+        for rate in ("selection_rate", "true_positive_rate", "positive_predictive_value", "accuracy"))
+    gaps = tuple(
+        info(f"{one.name}_change", one.direction, f"{one.name} of the candidate less the incumbent's; paired on the same rows")
+        for one in _fairness() if one.needs == _GROUPED)
+    return own + gaps
+
+
+def _regression_fairness() -> tuple[MetricInfo, ...]:
+    def info(name: str, direction: Direction, source: str, convention: str, ideal: float,
+             needs: tuple[str, ...] = ("group", "y", "predicted")) -> MetricInfo:
+        return MetricInfo(name, "fairness", direction, _REGRESSION, needs, source, convention, ideal)
+
+    holistic = "holisticai, regression bias metrics"
+    score = ("group", "predicted")
+    return (
+        info("mae_difference", "lower", "highest less lowest group's mean absolute error", _NO_LIMIT, 0.0),
+        info("mae_ratio", "lower", "highest group's mean absolute error / lowest group's", "At most 1.25 is this project's suggestion.",
+             1.0),
+        info("rmse_difference", "lower", "highest less lowest group's root mean squared error", _NO_LIMIT, 0.0),
+        info("rmse_ratio", "lower", "highest group's root mean squared error / lowest group's",
+             "At most 1.25 is this project's suggestion.", 1.0),
+        info("bias_difference", "lower", "highest less lowest group's mean of predicted minus observed", _NO_LIMIT, 0.0),
+        info("error_distribution_distance", "lower", "error parity: largest Kolmogorov-Smirnov distance between two groups' errors, "
+             "with a permutation test", "Usually reported.", 0.0),
+        info("average_score_ratio", "higher", f"lowest group's mean prediction / highest group's ({holistic})",
+             "At least 0.8 (a library's default).", 1.0, score),
+        info("maximum_statistical_parity", "lower", f"largest gap in the share above any cut-off ({holistic})",
+             "At most 0.1 (a library's default).", 0.0, score),
+        info("scoring_rate_ratio", "higher", "share above the overall median, lowest / highest group (New York City Local Law 144)",
+             "At least 0.80 (the four-fifths rule of US employment guidelines; a convention in the EU, with no legal status there).",
+             1.0, score),
     )
 
 
@@ -118,12 +185,20 @@ def _robustness() -> tuple[MetricInfo, ...]:
         ("relative_shift", "At most 0.05 flips and 0.02 AUC at +-5 % (this project's suggestion)."),
         ("category_flip", "At most 0.02 flips at a rate of 1 % (this project's suggestion)."),
         ("missing_values", "At most 0.03 AUC at 10 % missing (this project's suggestion)."),
+        ("protected_flip", "Usually reported."),
+        ("retrain_seed", "At most 0.05 decided otherwise over at least 5 seeds (this project's suggestion)."),
     )
     needs = ("predict", "frame", "y", "threshold")
-    return tuple(
+    changed = tuple(
         MetricInfo(f"{kind}_{what}", "robustness", "lower", _BINARY, needs, _PERTURB, convention, 0.0)
         for kind, convention in kinds for what in ("decision_flip_rate", "auc_drop")
     )
+    accepted = tuple(
+        MetricInfo(f"{kind}_acceptance_rate", "robustness", "lower", _ANY, ("frame", "interface"),
+                   "J.4: share of rows with one value that the contract rules out, and that the interface takes all the same",
+                   "None: such a row is refused, never silently filled in (this project's suggestion).", 0.0)
+        for kind in ("out_of_range", "unseen_category", "wrong_type"))
+    return changed + accepted
 
 
 def _calibration() -> tuple[MetricInfo, ...]:
@@ -139,6 +214,15 @@ def _calibration() -> tuple[MetricInfo, ...]:
         info("calibration_in_the_large", "target", _COX, "Within +-0.02 is this project's suggestion.", 0.0),
         info("calibration_slope", "target", _COX, "0.8 to 1.2 is this project's suggestion.", 1.0),
         info("brier_reliability", "lower", _MURPHY, _NO_LIMIT, 0.0),
+        MetricInfo("top_label_calibration_error", "calibration", "lower", _SEVERAL, _SCORES,
+                   f"{naeini}, of the probability of the class that was named (Guo et al. 2017)",
+                   "At most 0.05 is common in practice (no standard).", 0.0),
+        MetricInfo("prediction_interval_coverage", "calibration", "target", _REGRESSION, ("y", "lower", "upper"),
+                   "share of observed values inside their prediction intervals",
+                   "0.85 to 0.95 for intervals that promise 0.90 (this project's suggestion).", None),
+        MetricInfo("prediction_slope", "calibration", "target", _REGRESSION, ("y", "predicted"),
+                   "slope of observed on predicted, least squares (Mincer & Zarnowitz 1969)", "0.8 to 1.2 is this project's suggestion.",
+                   1.0),
         info("calibration_error_difference", "lower", "highest minus lowest group's expected calibration error",
              "At most 0.05 is this project's suggestion.", 0.0),
         info("worst_group_calibration_error", "lower", "highest group's expected calibration error",
@@ -185,7 +269,9 @@ def _quality() -> tuple[MetricInfo, ...]:
 
 METRICS: Mapping[str, MetricInfo] = MappingProxyType({
     info.name: info
-    for family in (_quality(), _performance(), _fairness(), _robustness(), _calibration(), _drift()) for info in family
+    for family in (_quality(), _performance(), _fairness(), _comparative(), _regression_fairness(), _robustness(), _calibration(),
+                   _drift())
+    for info in family
 })
 
 

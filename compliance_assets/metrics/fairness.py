@@ -43,11 +43,15 @@ _RATES: Mapping[str, tuple[tuple[tuple[int, int], ...], tuple[tuple[int, int], .
     "false_positive_rate": (((0, 1),), ((0, 0), (0, 1))),
     "positive_predictive_value": (((1, 1),), ((0, 1), (1, 1))),
     "accuracy": (((0, 0), (1, 1)), ((0, 0), (0, 1), (1, 0), (1, 1))),
+    "false_negative_rate": (((1, 0),), ((1, 0), (1, 1))),
+    "negative_predictive_value": (((0, 0),), ((0, 0), (1, 0))),
 }
 _NO_DENOMINATOR = {
     "true_positive_rate": "no row with label 1", "false_positive_rate": "no row with label 0",
     "positive_predictive_value": "nobody selected", "selection_rate": "no rows", "accuracy": "no rows",
+    "false_negative_rate": "no row with label 1", "negative_predictive_value": "everybody selected",
 }
+_OF_SCORES = ("roc_auc_difference", "score_distribution_distance")
 
 
 def measure_fairness(names: Sequence[str], y: Any, decision: Any, attributes: Mapping[str, Any], over: Sequence[str], *,
@@ -55,7 +59,8 @@ def measure_fairness(names: Sequence[str], y: Any, decision: Any, attributes: Ma
                      seed: int = 7) -> tuple[Measurement, ...]:
     """Each named metric over each attribute or intersection, in that order.
 
-    y and decision in {0, 1}, shape (n,), 1 = favourable; `score` is needed for roc_auc_difference only. Intervals are
+    y and decision in {0, 1}, shape (n,), 1 = favourable; `score` is needed for roc_auc_difference and
+    score_distribution_distance only. Intervals are
     percentile intervals of 1000 multinomial draws of the cells, per group Wilson's. Because highest and lowest are
     looked for in every draw, noise alone widens a gap: the interval errs towards finding unfairness.
     """
@@ -67,8 +72,8 @@ def measure_fairness(names: Sequence[str], y: Any, decision: Any, attributes: Ma
     for attribute in over:
         cells = Cells.count(attribute, y, decision, columns, expected_groups)
         for name in names:
-            if name == "roc_auc_difference":
-                measured.append(_auc_difference(cells, y, score, columns))
+            if name in _OF_SCORES:
+                measured.append(_of_scores(name, cells, y, score, columns))
             else:
                 measured.append(measure_cells(name, cells, draws=draws, seed=seed))
     return tuple(measured)
@@ -84,7 +89,7 @@ def measure_cells(name: str, cells: Cells, *, draws: int = DRAWS, seed: int = 7)
         for i, group in enumerate(cells.groups)
     )
     smallest = min((g.n for g in groups), default=0)
-    why = _why_not(cells, rates, ratio=comparison.is_ratio)
+    why = why_not(cells, rates, ratio=comparison.is_ratio)
     if why:
         return Measurement(name, None, None, None, smallest, "cell counts", cells.over, groups, note=why,
                            direction=metric_info(name).direction)
@@ -107,7 +112,7 @@ def measure_cells(name: str, cells: Cells, *, draws: int = DRAWS, seed: int = 7)
 def extreme_rates(name: str) -> Callable[[Floats], Floats]:
     """The comparison as a function of counts: shape (draws, groups, 2 labels, 2 decisions) to (draws,), NaN where undefined."""
     comparison = _COMPARISONS[metric_info(name, "fairness").name]
-    return lambda counts: comparison.of({rate: _rate_of(rate, counts) for rate in comparison.rates})
+    return lambda counts: comparison.of({rate: rate_of(rate, counts) for rate in comparison.rates})
 
 
 def group_rates(rate: str, cells: Cells) -> tuple[float | None, ...]:
@@ -116,7 +121,7 @@ def group_rates(rate: str, cells: Cells) -> tuple[float | None, ...]:
     fairlearn itself answers 0 for, say, the true positive rate of a group without positives. Absence is not a rate of
     zero, so such groups are None here, by the counts. Where both are defined they must agree to 1e-12.
     """
-    counted = _rate_of(rate, cells.counts.astype(np.float64))
+    counted = rate_of(rate, cells.counts.astype(np.float64))
     by_fairlearn = dict(_fairlearn_rates(cells.groups, cells.counts.astype(np.int64).tobytes())[rate])
     rates: list[float | None] = []
     for group, own in zip(cells.groups, counted, strict=True):
@@ -135,15 +140,25 @@ def group_rates(rate: str, cells: Cells) -> tuple[float | None, ...]:
 @lru_cache(maxsize=64)
 def _fairlearn_rates(groups: tuple[str, ...], cells: bytes) -> Mapping[str, tuple[tuple[str, float], ...]]:
     """Every rate by group as fairlearn gives it, in one MetricFrame; a pure function of the counts, which several bounds ask."""
-    from fairlearn.metrics import MetricFrame, false_positive_rate, selection_rate, true_positive_rate
+    from fairlearn.metrics import (
+        MetricFrame,
+        false_negative_rate,
+        false_positive_rate,
+        selection_rate,
+        true_positive_rate,
+    )
     from sklearn.metrics import accuracy_score, precision_score
 
     def precision(y_true: Any, y_pred: Any, sample_weight: Any) -> float:
         return float(precision_score(y_true, y_pred, sample_weight=sample_weight, zero_division=0.0))
 
+    def negative_precision(y_true: Any, y_pred: Any, sample_weight: Any) -> float:
+        return float(precision_score(y_true, y_pred, pos_label=0, sample_weight=sample_weight, zero_division=0.0))
+
     functions: dict[str, Callable[..., float]] = {
         "selection_rate": selection_rate, "true_positive_rate": true_positive_rate,
         "false_positive_rate": false_positive_rate, "positive_predictive_value": precision, "accuracy": accuracy_score,
+        "false_negative_rate": false_negative_rate, "negative_predictive_value": negative_precision,
     }
     counts = np.frombuffer(cells, dtype=np.int64).reshape(len(groups), 2, 2)
     group, label, decision = np.nonzero(counts)
@@ -158,8 +173,8 @@ def _fairlearn_rates(groups: tuple[str, ...], cells: bytes) -> Mapping[str, tupl
     return {rate: tuple((groups[int(index)], float(value)) for index, value in frame.by_group[rate].items()) for rate in functions}
 
 
-def _rate_of(rate: str, counts: Floats) -> Floats:
-    """The rate for counts of shape (..., groups, 2, 2); NaN where the denominator is 0."""
+def rate_of(rate: str, counts: Floats) -> Floats:
+    """The rate for counts of shape (..., groups, 2 labels, 2 decisions); NaN where the denominator is 0."""
     above, below = (np.stack([counts[..., label, decision] for label, decision in part]).sum(axis=0)
                     for part in _RATES[rate])
     return arrays.ratio(above, below)
@@ -186,20 +201,42 @@ def _gap_of(rate: str) -> _Comparison:
     return _Comparison((rate,), lambda rates: _gap(rates[rate]))
 
 
+def _ratio_of(rate: str) -> _Comparison:
+    return _Comparison((rate,), lambda rates: _lowest_by_highest(rates[rate]), is_ratio=True)
+
+
 _TPR, _FPR = "true_positive_rate", "false_positive_rate"
 _COMPARISONS: Mapping[str, _Comparison] = {
-    "selection_rate_ratio": _Comparison(("selection_rate",), lambda r: _lowest_by_highest(r["selection_rate"]), True),
+    "selection_rate_ratio": _ratio_of("selection_rate"),
     "selection_rate_difference": _gap_of("selection_rate"),
     "equal_opportunity_difference": _gap_of(_TPR),
     "false_positive_rate_difference": _gap_of(_FPR),
     "equalized_odds_difference": _Comparison((_TPR, _FPR), lambda r: np.maximum(_gap(r[_TPR]), _gap(r[_FPR]))),
     "average_odds_difference": _Comparison((_TPR, _FPR), lambda r: (_gap(r[_TPR]) + _gap(r[_FPR])) / 2),
     "predictive_parity_difference": _gap_of("positive_predictive_value"),
+    "negative_predictive_value_difference": _gap_of("negative_predictive_value"),
     "accuracy_difference": _gap_of("accuracy"),
+    "equal_opportunity_ratio": _ratio_of(_TPR),
+    "false_positive_rate_ratio": _ratio_of(_FPR),
+    "false_negative_rate_ratio": _ratio_of("false_negative_rate"),
+    "equalized_odds_ratio": _Comparison(
+        (_TPR, _FPR), lambda r: np.minimum(_lowest_by_highest(r[_TPR]), _lowest_by_highest(r[_FPR])), is_ratio=True),
 }
+COMPARISONS = tuple(_COMPARISONS)
+"""The comparisons of groups that are functions of counts."""
 
 
-def _why_not(cells: Cells, rates: Mapping[str, tuple[float | None, ...]], *, ratio: bool) -> str:
+def rates_of(name: str) -> tuple[str, ...]:
+    """The rates that a comparison rests on; the first is the one shown per group."""
+    return _COMPARISONS[name].rates
+
+
+def is_ratio(name: str) -> bool:
+    """Whether a comparison divides the lowest rate by the highest."""
+    return _COMPARISONS[name].is_ratio
+
+
+def why_not(cells: Cells, rates: Mapping[str, tuple[float | None, ...]], *, ratio: bool) -> str:
     """Why groups cannot be compared; empty if they can."""
     absent = [group for group, counts in zip(cells.groups, cells.counts, strict=True) if counts.sum() == 0]
     if absent:
@@ -211,7 +248,8 @@ def _why_not(cells: Cells, rates: Mapping[str, tuple[float | None, ...]], *, rat
         if missing:
             return f"{_NO_DENOMINATOR[rate]} in {', '.join(missing)}"
         if ratio and not any(values):
-            return "nobody was selected in any group: a ratio is undefined"
+            return "nobody was selected in any group: a ratio is undefined" if rate == "selection_rate" else \
+                f"the {rate.replace('_', ' ')} is 0 in every group: a ratio is undefined"
     return ""
 
 
@@ -242,17 +280,56 @@ def _known_share(cells: Cells) -> float:
     return known / int(cells.counts.sum())
 
 
-def _auc_difference(cells: Cells, y: Any, score: Any, attributes: Mapping[str, Any]) -> Measurement:
-    """Highest minus lowest group's AUC; the interval treats the two groups as independent samples.
-
-    Made from each group's own limits, so that two groups of a few rows, each sorted perfectly, are not surely equal.
-    """
+def _of_scores(name: str, cells: Cells, y: Any, score: Any, attributes: Mapping[str, Any]) -> Measurement:
     if score is None:
-        raise MeasurementRefused("roc_auc_difference needs scores.", rule="ranking metrics need scores",
+        raise MeasurementRefused(f"{name} needs scores.", rule="ranking metrics need scores",
                                  value="score=None", remedy="Hand in the scores beside the decisions.")
     label, checked = arrays.labels(y), arrays.scores(score)
     arrays.same_rows(y=label, score=checked)
     member = membership(cells.over, attributes)
+    if name == "score_distribution_distance":
+        return largest_distance(name, cells.over, {group: checked[member == group] for group in cells.groups},
+                                {group: (int(c.sum()), int(c[1].sum())) for group, c in zip(cells.groups, cells.counts, strict=True)})
+    return _auc_difference(cells, label, checked, member)
+
+
+def largest_distance(name: str, over: str, values: Mapping[str, Floats], sizes: Mapping[str, tuple[int, int | None]]) -> Measurement:
+    """The largest Kolmogorov-Smirnov distance between two groups' values; `sizes`: rows and, where there are labels, positives.
+
+    A group's own number is its largest distance to another one. The interval is the band of Dvoretzky, Kiefer and Wolfowitz
+    (Massart 1990) around both groups' distributions, each at 97.5 %: wide, but right at any size.
+    """
+    smallest, direction, method = min((rows for rows, _ in sizes.values()), default=0), metric_info(name).direction, \
+        "two bands of Dvoretzky-Kiefer-Wolfowitz, Bonferroni"
+    absent = [group for group, rows in values.items() if len(rows) == 0]
+    why = f"no rows for {', '.join(absent)}" if absent else "fewer than two groups: nothing to compare" if len(values) < 2 else ""
+    known = {group: np.sort(rows) for group, rows in values.items() if len(rows)}
+    pairs = {(a, b): _ks(known[a], known[b]) for a in known for b in known if a < b}
+    groups = tuple(
+        GroupMeasurement(group, max((gap for pair, gap in pairs.items() if group in pair), default=None), n=rows, positives=positives,
+                         negatives=None if positives is None else rows - positives)
+        for group, (rows, positives) in sorted(sizes.items()))
+    if why:
+        return Measurement(name, None, None, None, smallest, method, over, groups, note=why, direction=direction)
+    (first, second), gap = max(pairs.items(), key=lambda one: (one[1], one[0]))
+    half = sum(math.sqrt(math.log(2 / 0.025) / (2 * len(known[group]))) for group in (first, second))
+    return Measurement(name, gap, max(0.0, gap - half), min(1.0, gap + half), smallest, method, over, groups,
+                       note=f"furthest apart: {first} and {second}", direction=direction)
+
+
+def _ks(first: Floats, second: Floats) -> float:
+    """Largest vertical distance of two empirical distributions; both sorted. An exact fraction, divided once."""
+    points = np.union1d(first, second)
+    below = np.searchsorted(first, points, side="right"), np.searchsorted(second, points, side="right")
+    n, m = len(first), len(second)
+    return int(np.abs(below[0].astype(np.int64) * m - below[1].astype(np.int64) * n).max()) / (n * m)
+
+
+def _auc_difference(cells: Cells, label: Counts, checked: Floats, member: Any) -> Measurement:
+    """Highest minus lowest group's AUC; the interval treats the two groups as independent samples.
+
+    Made from each group's own limits, so that two groups of a few rows, each sorted perfectly, are not surely equal.
+    """
     aucs = {group: delong(label[member == group], checked[member == group]) for group in cells.groups}
     groups = tuple(
         _group(group, None if (auc := aucs[group]) is None else auc.value, None if auc is None else auc.interval(),

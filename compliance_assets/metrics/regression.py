@@ -21,7 +21,10 @@ from compliance_assets.metrics.measurement import Measurement, MeasurementRefuse
 
 
 def measure_regression(names: Sequence[str], y: Any, predicted: Any) -> tuple[Measurement, ...]:
-    """mae, rmse, r2, median_absolute_error or bias, in the order named. y, predicted: finite numbers, shape (n,)."""
+    """mae, rmse, r2, median_absolute_error, mape, p95_absolute_error or bias, in the order named.
+
+    y, predicted: finite numbers, shape (n,).
+    """
     observed, given = arrays.numbers(y, "y"), arrays.numbers(predicted, "predicted")
     n = arrays.same_rows(y=observed, predicted=given)
     measured = []
@@ -70,14 +73,35 @@ def _r2(y: Floats, error: Floats) -> _Measured:
     return value, None if n < 3 or half == 0 else (value - half, min(1.0, value + half)), "influence function", ""
 
 
+def _mape(y: Floats, error: Floats) -> _Measured:
+    there = y != 0
+    if not there.any():
+        return None, None, _NORMAL, "every observed value is 0: a relative error is undefined"
+    mean, interval = normal_mean(np.abs(error[there]) / np.abs(y[there]))
+    left_out = int(np.count_nonzero(~there))
+    return mean, None if interval is None else (max(0.0, interval[0]), interval[1]), _NORMAL, \
+        f"{left_out} rows with an observed 0 are left out" if left_out else ""
+
+
 def _median(y: Floats, error: Floats) -> _Measured:
-    sizes, n, method = np.sort(np.abs(error)), len(error), "order statistics (binomial)"
-    value = float((sizes[(n - 1) // 2] + sizes[n // 2]) / 2)
-    half = NormalDist().inv_cdf(0.975) * math.sqrt(n) / 2
-    first, last = math.floor(n / 2 - half), math.ceil(n / 2 + half)
+    sizes, n = np.sort(np.abs(error)), len(error)
+    return _quantile(sizes, 0.5, float((sizes[(n - 1) // 2] + sizes[n // 2]) / 2))
+
+
+def _p95(y: Floats, error: Floats) -> _Measured:
+    sizes = np.sort(np.abs(error))
+    return _quantile(sizes, 0.95, float(np.quantile(sizes, 0.95)))
+
+
+def _quantile(sizes: Floats, share: float, value: float) -> _Measured:
+    """A quantile of sorted values with its distribution-free interval: the order statistics that binomial counts allow."""
+    n, method = len(sizes), "order statistics (binomial)"
+    half = NormalDist().inv_cdf(0.975) * math.sqrt(n * share * (1 - share))
+    first, last = math.floor(n * share - half), math.ceil(n * share + half)
     if first < 0 or last > n - 1:
         return value, None, method, "too few rows for an interval"
     return value, (float(sizes[first]), float(sizes[last])), method, ""
 
 
-_MEASURES = {"mae": _mae, "rmse": _rmse, "r2": _r2, "median_absolute_error": _median, "bias": _bias}
+_MEASURES = {"mae": _mae, "rmse": _rmse, "r2": _r2, "median_absolute_error": _median, "mape": _mape,
+             "p95_absolute_error": _p95, "bias": _bias}

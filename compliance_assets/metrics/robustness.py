@@ -98,14 +98,39 @@ def measure_robustness(perturbations: Sequence[Perturbation], predict: Predict, 
     measured: list[Measurement] = []
     for perturbation in perturbations:
         why, after = _after(perturbation, predict, before, inputs, seed)
-        measured.extend(_both(perturbation, before, after, why, np.ones(sample.height, dtype=np.bool_)))
-        for attribute, member in members.items():
-            names = set(member.tolist()) | set(() if expected_groups is None else
-                                               expected_names(attribute, expected_groups))
-            places = {str(name): np.asarray(member == name) for name in sorted(names)}
-            parts = [(name, _both(perturbation, before, after, why, rows_of), before.y[rows_of])
-                     for name, rows_of in places.items()]
-            measured.extend(_worst(attribute, which, parts) for which in (0, 1))
+        detail = (("level", perturbation.level), ("repeats", float(perturbation.repeats)))
+        measured.extend(_everywhere(perturbation.kind, detail, before, after, why, expected_groups))
+    return tuple(measured)
+
+
+def measure_changed_scores(kind: str, y: Any, score: Any, others: Sequence[Any], threshold: float, *,
+                           attributes: Mapping[str, Any] | None = None, over: Sequence[str] = (),
+                           expected_groups: Mapping[str, Sequence[str]] | None = None,
+                           detail: tuple[tuple[str, float], ...] = (), why: str = "") -> tuple[Measurement, ...]:
+    """`<kind>_decision_flip_rate` and `<kind>_auc_drop` of scores that were made again in another way, averaged over `others`.
+
+    y, score and each of `others`: shape (n,), the same rows in the same order. `why`: the reason if nothing could be made again.
+    """
+    label, checked = arrays.labels(y), arrays.scores(score)
+    after = [arrays.scores(other, "the other score") for other in others]
+    for other in (checked, *after):
+        arrays.same_rows(y=label, score=other)
+    members = {attribute: membership(attribute, attributes or {}) for attribute in over}
+    import polars as pl
+
+    return _everywhere(kind, detail, _Before(pl.DataFrame(), label, checked, threshold, members), after,
+                       why or ("" if after else "nothing was scored again"), expected_groups)
+
+
+def _everywhere(kind: str, detail: tuple[tuple[str, float], ...], before: _Before, after: list[Floats], why: str,
+                expected_groups: Mapping[str, Sequence[str]] | None) -> tuple[Measurement, ...]:
+    """Over all rows, then over each attribute."""
+    measured = [*_both(kind, detail, before, after, why, np.ones(len(before.y), dtype=np.bool_))]
+    for attribute, member in before.attributes.items():
+        names = set(member.tolist()) | set(() if expected_groups is None else expected_names(attribute, expected_groups))
+        places = {str(name): np.asarray(member == name) for name in sorted(names)}
+        parts = [(name, _both(kind, detail, before, after, why, rows_of), before.y[rows_of]) for name, rows_of in places.items()]
+        measured.extend(_worst(attribute, which, parts) for which in (0, 1))
     return tuple(measured)
 
 
@@ -197,12 +222,11 @@ def _scored(predict: Predict, frame: pl.DataFrame) -> Floats:
     return score
 
 
-def _both(perturbation: Perturbation, before: _Before, after: list[Floats], why: str,
+def _both(kind: str, detail: tuple[tuple[str, float], ...], before: _Before, after: list[Floats], why: str,
           rows: Any) -> tuple[Measurement, Measurement]:
     """Flip rate and AUC drop on some rows. Repeats share rows, so the interval counts each row once."""
     n = int(np.count_nonzero(rows))
-    names = tuple(f"{perturbation.kind}_{what}" for what in ("decision_flip_rate", "auc_drop"))
-    detail = (("level", perturbation.level), ("repeats", float(perturbation.repeats)))
+    names = tuple(f"{kind}_{what}" for what in ("decision_flip_rate", "auc_drop"))
     if why or n == 0:
         flips, drop = (Measurement(name, None, None, None, n, "none", detail=detail, note=why or "no rows",
                                    direction=metric_info(name).direction) for name in names)

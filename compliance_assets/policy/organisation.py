@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
@@ -16,6 +16,7 @@ from compliance_assets.errors import ComplianceError, UntrustedEvidence
 from compliance_assets.policy.declared import (
     MACHINE_KEY,
     MOMENT,
+    PERIOD,
     PERSON,
     Declared,
     Name,
@@ -121,6 +122,34 @@ class AlertChannel(Declared):
         return self
 
 
+AnchorKind = Literal["witness", "git"]
+
+
+class DeclaredWitness(Declared):
+    """Somebody outside who remembers the ledger's head and cosigns only what grew from it (c2sp.org/tlog-witness)."""
+
+    name: Text = Field(description="the witness's own name, as in its cosignatures: witness.example/1")
+    key: Annotated[str, Field(pattern=MACHINE_KEY)] = Field(description="its public key as ed25519:<base64>")
+    address: Text = Field(description="where it takes checkpoints: https://witness.example")
+
+
+class GitTags(Declared):
+    """A repository that keeps the ledger's heads as tags signed with an SSH key; `git tag -v` verifies them."""
+
+    repository: Text = Field(description="a local clone; a relative path counts from the folder of this file")
+    remote: Text | None = Field(None, description="the remote to which tags are pushed; nothing if the clone itself is outside this host")
+    signer: Text = Field(description="the OpenSSH public key that signs the tags, as in allowed_signers but without the principal")
+
+
+class Anchors(Declared):
+    """Where heads of the ledger are kept outside this host, and which of these production demands."""
+
+    demanded: tuple[AnchorKind, ...] = Field(description="the kinds without which nothing is deployed to production")
+    fresh_for: Annotated[str, Field(pattern=PERIOD)] = Field(description="how old an anchor may be when something is deployed, like 24h")
+    witnesses: tuple[DeclaredWitness, ...] = Field((), description="every one of them must have cosigned")
+    git: GitTags | None = Field(None, description="the repository of signed tags")
+
+
 class Organisation(Declared):
     """organisation.yaml, whole."""
 
@@ -132,11 +161,12 @@ class Organisation(Declared):
     machine_keys: tuple[MachineKey, ...] = Field(min_length=4, description="public keys of the four machine roles")
     environments: dict[Name, Environment] = Field(min_length=1, description="where models answer, by name")
     definitions: Definitions = Field(description="who approves definitions and this file")
+    anchors: Anchors | None = Field(None, description="where heads of the ledger are kept outside this host")
     alerts: tuple[AlertChannel, ...] = Field((), description="who is told when something fails, drifts or does not happen")
 
     @model_validator(mode="after")
     def _sound(self) -> Organisation:
-        refuse_any((*_people_problems(self.people), *_key_problems(self), *_environment_problems(self),
+        refuse_any((*_people_problems(self.people), *_key_problems(self), *_environment_problems(self), *_anchor_problems(self),
                     *_quorum_problems(self.definitions.approved_by, self.people, ("definitions", "approved_by"))))
         if self.demonstration != any(person.demo for person in self.people):
             refuse_any([Problem(("demonstration",), "must be true exactly if a person is marked demo",
@@ -144,10 +174,14 @@ class Organisation(Declared):
         return self
 
     @model_serializer(mode="wrap")
-    def _as_declared(self, inner: SerializerFunctionWrapHandler) -> dict[str, object]:
-        # A file from before alerts could be declared keeps its digest, and with it its approvals.
-        body: dict[str, object] = inner(self)
-        return body if self.alerts else {name: value for name, value in body.items() if name != "alerts"}
+    def _without_what_is_not_declared(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """A policy that declares no anchors, or no alerts, is digested as before there were any: old records stay what they were."""
+        written: dict[str, Any] = whole(self)
+        if self.anchors is None:
+            del written["anchors"]
+        if not self.alerts:
+            del written["alerts"]
+        return written
 
     @property
     def digest(self) -> Digest:
@@ -271,6 +305,44 @@ def _machine_key_problems(keys: Sequence[MachineKey], owners: dict[bytes, str]) 
     for role in MACHINE_ROLES:
         if not any(key.role == role for key in keys):
             yield Problem(("machine_keys",), f"no key for the role {role}", "`compliance init` makes one for each role.")
+
+
+def _anchor_problems(organisation: Organisation) -> Iterator[Problem]:
+    from compliance_assets.trust.allowed_signers import read_allowed_signers
+
+    anchors = organisation.anchors
+    if not organisation.demonstration and (anchors is None or not anchors.demanded) \
+            and any(environment.production for environment in organisation.environments.values()):
+        yield Problem(("anchors",), "a production environment demands at least one anchor of the ledger outside this host",
+                      "Declare a witness or a repository of signed tags, and name it under anchors.demanded.")
+    if anchors is None:
+        return
+    declared = {"witness": bool(anchors.witnesses), "git": anchors.git is not None}
+    for index, kind in enumerate(anchors.demanded):
+        if not declared[kind]:
+            yield Problem(("anchors", "demanded", index), f"no anchor of the kind {kind} is declared",
+                          "Declare it below, or do not demand it.")
+    names: set[str] = set()
+    machines = {key.key for key in organisation.machine_keys}
+    for index, witness in enumerate(anchors.witnesses):
+        where: Where = ("anchors", "witnesses", index)
+        if witness.name in names or witness.key in machines:
+            yield Problem(where, "is not a witness of its own", "A witness has a name and a key that nobody else here has.")
+        if not witness.address.startswith(("http://", "https://")):
+            yield Problem((*where, "address"), "must begin with https:// or http://", "", witness.address)
+        if any(letter.isspace() or letter == "+" for letter in witness.name):
+            yield Problem((*where, "name"), "must have no blank and no plus", "Write it like witness.example/1.")
+        names.add(witness.name)
+        machines.add(witness.key)
+    if anchors.git is not None:
+        try:
+            lines = read_allowed_signers(f"anchor {anchors.git.signer}")
+            if len(lines) != 1 or "\n" in anchors.git.signer or lines[0].principals != "anchor":
+                yield Problem(("anchors", "git", "signer"), "must be one key on one line, without a principal",
+                              "Paste the .pub file's line.")
+        except ComplianceError as error:
+            yield Problem(("anchors", "git", "signer"), f"is not an OpenSSH public key: {error.message}",
+                          "Paste the .pub file's line.")
 
 
 def _environment_problems(organisation: Organisation) -> Iterator[Problem]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from compliance_assets.policy.organisation import MachineKey, Organisation, Person
+    from compliance_assets.policy.organisation import Anchors, MachineKey, Organisation, Person
 
 
 def rendered_organisation(organisation: Organisation) -> str:
@@ -57,6 +57,28 @@ def _lines(organisation: Organisation) -> Iterator[str]:
         yield "alerts:"
         for channel in organisation.alerts:
             yield f"  - {json.dumps(channel.model_dump(mode='json', exclude_defaults=True), ensure_ascii=False)}"
+    if organisation.anchors is not None:
+        yield from _anchors(organisation.anchors)
+
+
+def _anchors(anchors: Anchors) -> Iterator[str]:
+    yield ""
+    yield "# Where heads of the ledger are kept outside this host, so that nobody here can rewrite it or cut it off unnoticed."
+    yield "anchors:"
+    yield f"  demanded: {_list(anchors.demanded)}   # without a fresh one of each kind nothing is deployed to production"
+    yield f"  fresh_for: {_text(anchors.fresh_for)}"
+    if anchors.witnesses:
+        yield "  witnesses:"
+    for witness in anchors.witnesses:
+        yield f"    - name: {_text(witness.name)}"
+        yield f"      key: {_text(witness.key)}"
+        yield f"      address: {_text(witness.address)}"
+    if anchors.git is not None:
+        yield "  git:"
+        yield f"    repository: {_text(anchors.git.repository)}"
+        if anchors.git.remote is not None:
+            yield f"    remote: {_text(anchors.git.remote)}"
+        yield f"    signer: {_text(anchors.git.signer)}"
 
 
 def _person(person: Person) -> Iterator[str]:

@@ -7,6 +7,7 @@ numeric threshold, so an undeclared one is an error (Art. 9(8): prior defined me
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Iterator
 from itertools import pairwise
@@ -14,7 +15,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, StringConstraints, Tag, field_validator, model_validator
 
-from compliance_assets.metrics.catalogue import METRICS
+from compliance_assets.metrics.catalogue import METRICS, MetricInfo
 from compliance_assets.policy.declared import (
     CRON,
     ESTIMATOR,
@@ -234,6 +235,9 @@ class Data(Declared):
     intersections: tuple[str, ...] = Field((), description="for example sex*age_band")
     completeness: tuple[Completeness, ...] = Field((), description="how complete columns must be, in all rows or in every group")
     shift: tuple[Shift, ...] = Field((), description="how far columns may be from the data of an approved model")
+    prohibited_columns: tuple[Text, ...] = Field((), description="columns that the prepared data must not hold")
+    identical_rows: IdenticalRows | None = Field(None, description="how many rows with the same features may stand in two parts")
+    rows_change: RowsChange | None = Field(None, description="how far the number of rows may be from an approved model's data")
     provenance: Provenance = Field(description="where the data comes from and why it may be used")
 
     def column_of(self, attribute: str) -> str:
@@ -287,6 +291,8 @@ class Features(Declared):
     registry: tuple[Feature, ...] = Field(min_length=1, description="every feature, in the model's order")
     proxy_review_above: Share = Field(description="association with a protected attribute that demands an assessment")
     proxy_because: Reason
+    attribute_auc_review_above: Annotated[float, Field(ge=0.5, lt=1)] | None = Field(
+        None, description="area under the curve of guessing a group from one feature that demands an assessment, too")
 
     @field_validator("registry")
     @classmethod
@@ -331,6 +337,27 @@ class CorrelationRemover(Declared):
 Mitigation = Annotated[Reweighing | GridSearch | CorrelationRemover, Field(discriminator="kind")]
 
 
+class Search(Declared):
+    """Every combination of these values is tried and compared on the validation rows; every trial is recorded."""
+
+    parameters: dict[Text, tuple[int | float | str | bool, ...]] = Field(min_length=1, description="values to try, by hyperparameter")
+    choose_by: Name = Field(description="a performance metric of scores, measured on the validation rows")
+    because: Reason
+
+    @model_validator(mode="after")
+    def _worth_it(self) -> Search:
+        chosen = METRICS.get(self.choose_by)
+        fit = sorted(name for name, info in METRICS.items() if info.family == "performance" and info.needs == ("y", "score")
+                     and "binary" in info.task)
+        if chosen is None or self.choose_by not in fit:
+            refuse(Problem(("choose_by",), f"a search cannot choose by {self.choose_by}", f"Use one of {', '.join(fit)}."))
+        trials = math.prod(len(values) for values in self.parameters.values())
+        if not 2 <= trials <= 200 or any(len(set(values)) != len(values) for values in self.parameters.values()):
+            refuse(Problem(("parameters",), f"a search of {trials} trials", "Write 2 to 200 combinations, no value twice."))
+        refuse_any(_numbers_as_text(self.parameters, ("parameters",)))
+        return self
+
+
 class Resources(Declared):
     threads: int = Field(ge=1, description="processor threads; more may change the last bits of a result")
     gpu: int = Field(0, ge=0, description="graphics processors")
@@ -344,7 +371,19 @@ class Training(Declared):
     seed: int = Field(ge=0, description="the seed of every random choice in training")
     resources: Resources = Field(description="what training may use")
     mitigation: Mitigation | None = Field(None, description="what is done in training against unfairness")
+    search: Search | None = Field(None, description="hyperparameters that are chosen by trying")
+    reproducibility_probe: bool = Field(False, description="train twice and refuse a candidate that does not come out the same")
     rationale: Reason
+
+    @model_validator(mode="after")
+    def _one_choice(self) -> Training:
+        if self.search is not None and self.mitigation is not None and self.mitigation.kind == "grid_search":
+            refuse(Problem(("search",), "a search of hyperparameters and a grid search of models choose at once", "Declare one of them."))
+        twice = sorted(set(self.search.parameters) & set(self.hyperparameters)) if self.search is not None else []
+        if twice:
+            refuse(Problem(("search", "parameters", twice[0]), f"{twice[0]} is fixed under hyperparameters and searched for",
+                           "Take it out of one of them."))
+        return self
 
     @field_validator("hyperparameters")
     @classmethod
@@ -443,19 +482,58 @@ class Shift(Bound):
         return self
 
 
-class Perturbed(Bound):
-    """A bound on what a disturbance of the inputs does; `level` in the perturbation's own unit."""
+class IdenticalRows(Bound):
+    """How many distinct combinations of the features' source columns may stand in more than one part (G1.12)."""
 
-    perturbation: Literal["numeric_noise", "relative_shift", "category_flip", "missing_values"] = Field(
-        description="the disturbance of the inputs")
-    level: Share = Field(description="its strength: standard deviations, relative size, or share of values")
+    @model_validator(mode="after")
+    def _about_parts(self) -> IdenticalRows:
+        if self.metric != "split_row_overlap" or self.over:
+            refuse(Problem(("metric",), "data.identical_rows bounds split_row_overlap over all rows"))
+        return self
+
+
+class RowsChange(Declared):
+    """A dataset that is suddenly half or twice as large is another dataset (G1.7)."""
+
+    against: Literal["production", "baseline"] = Field(description="whose dataset it is compared with")
+    at_most: Annotated[float, Field(gt=0)] = Field(description="largest accepted change, as a share of the earlier number of rows")
+    because: Reason
+
+
+class Perturbed(Bound):
+    """A bound on what a disturbance of the inputs, another seed or an input outside the contract does."""
+
+    perturbation: Literal["numeric_noise", "relative_shift", "category_flip", "missing_values", "protected_flip", "retrain_seed",
+                          "out_of_range", "unseen_category", "wrong_type"] = Field(description="the disturbance")
+    level: Share | None = Field(None, description="its strength: standard deviations, relative size, or share of values or rows")
+    seeds: Annotated[int, Field(ge=2, le=50)] | None = Field(None, description="for retrain_seed: how many other seeds are tried")
+    attribute: Name | None = Field(None, description="for protected_flip: the protected attribute that is exchanged")
+    with_proxies: bool = Field(False, description="for protected_flip: exchange the features assessed as its stand-ins, too")
 
     @model_validator(mode="after")
     def _agrees(self) -> Perturbed:
-        if METRICS[self.metric].family == "robustness" and not self.metric.startswith(self.perturbation):
+        if METRICS[self.metric].family == "robustness" and not self.metric.startswith(f"{self.perturbation}_"):
             refuse(Problem(("perturbation",), f"{self.metric} does not measure {self.perturbation}",
                            "Name the same disturbance twice."))
+        wanted = {"retrain_seed": {"seeds"}, "protected_flip": {"level", "attribute"}, "out_of_range": set(), "unseen_category": set(),
+                  "wrong_type": set()}.get(self.perturbation, {"level"})
+        for name in ("level", "seeds", "attribute"):
+            given = getattr(self, name) is not None
+            if given != (name in wanted):
+                refuse(Problem((name,) if given else (), f"{self.perturbation} "
+                               + (f"does not take {name}" if given else f"needs {name}, which has no default")))
+        if self.with_proxies and self.perturbation != "protected_flip":
+            refuse(Problem(("with_proxies",), f"{self.perturbation} does not take with_proxies"))
+        if self.over and not wanted:
+            refuse(Problem(("over",), f"{self.perturbation} asks the interface, which knows no groups", "Take over: away."))
         return self
+
+    @property
+    def strength(self) -> str:
+        """As findings are named: the level, or how many seeds."""
+        said = "" if self.level is None else f"{self.level:g}"
+        said = f"{self.seeds}" if self.seeds is not None else said
+        return "-".join(part for part in (said, self.attribute, "proxies" if self.with_proxies else "") if part)
 
 
 class Fairness(Declared):
@@ -482,6 +560,22 @@ class Drift(Declared):
     bounds: tuple[Bound, ...] = Field(min_length=1, description="what is bounded")
 
 
+class HoldoutUses(Declared):
+    """A holdout that many candidates were judged by has become something to choose by."""
+
+    at_most: int = Field(ge=1, description="evaluations on the same holdout rows; what is answered from a record does not count")
+    because: Reason
+
+
+_OF_ALL_ROWS = ("roc_auc_change", "accuracy_change", "brier_score_change", "prediction_flip_rate")
+
+
+def _may_stand(info: MetricInfo, family: str) -> bool:
+    """Whether a metric may be bounded here. What compares two models may stand under drift too: against each of its references."""
+    at_home = info.family == family or (family == "drift" and "previous score" in info.needs)
+    return at_home and "binary" in info.task
+
+
 class Evaluation(Declared):
     decision_threshold: Annotated[float, Field(gt=0, lt=1)] = Field(
         description="score from which the decision is favourable")
@@ -492,14 +586,25 @@ class Evaluation(Declared):
     drift: Drift = Field(description="how far is it from production and baseline?")
     undecided: Literal["refuse", "exception"] = Field(
         description="what follows INCONCLUSIVE and INSUFFICIENT_DATA: refuse, or an exception that people approve")
+    holdout_uses: HoldoutUses | None = Field(None, description="how often candidates may be judged by the same holdout")
 
     @model_validator(mode="after")
     def _families(self) -> Evaluation:
         refuse_any(
-            Problem((*where, "metric"), f"{bound.metric} is a {METRICS[bound.metric].family} metric, not one of {family}",
-                    f"Known here: {', '.join(info.name for info in METRICS.values() if info.family == family)}.")
-            for family, where, bound in self.placed_bounds() if METRICS[bound.metric].family != family
+            Problem((*where, "metric"), f"{bound.metric} is a {METRICS[bound.metric].family} metric, not one of {family}"
+                    if METRICS[bound.metric].family != family else
+                    f"{bound.metric} measures a {' or '.join(sorted(METRICS[bound.metric].task))} model; this one decides between two "
+                    "outcomes", f"Known here: {', '.join(info.name for info in METRICS.values() if _may_stand(info, family))}.")
+            for family, where, bound in self.placed_bounds() if not _may_stand(METRICS[bound.metric], family)
         )
+        refuse_any(
+            Problem((*where, "over"), f"{bound.metric} compares all rows of two models", "Take over: away.")
+            for _, where, bound in self.placed_bounds() if bound.over and bound.metric in _OF_ALL_ROWS)
+        refuse_any(
+            Problem((*where, "over"), f"{bound.metric} compares groups and does not say over which attributes",
+                    "Write over: [an attribute, or two joined by *].")
+            for family, where, bound in self.placed_bounds()
+            if family == "drift" and not bound.over and METRICS[bound.metric].family == "fairness")
         return self
 
     def placed_bounds(self) -> Iterator[tuple[str, Where, Bound]]:
@@ -700,6 +805,9 @@ class System(Declared):
         for _, place, bound in self.evaluation.placed_bounds():
             for index, item in enumerate(bound.over):
                 yield ("evaluation", *place, "over", index), item
+        for number, disturbed in enumerate(self.evaluation.robustness):
+            if disturbed.attribute is not None:
+                yield ("evaluation", "robustness", number, "attribute"), disturbed.attribute
         if self.training.mitigation is not None:
             yield ("training", "mitigation", "over"), self.training.mitigation.over
         for index, rule in enumerate(self.deployment.abort_when):

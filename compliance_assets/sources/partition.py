@@ -25,6 +25,7 @@ UNDECLARED = "undeclared"
 
 _FNV_OFFSET = np.uint64(0xCBF29CE484222325)
 _FNV_PRIME = np.uint64(0x100000001B3)
+_ROWS_AT_ONCE = 1 << 18
 _BITS = 53
 
 
@@ -97,7 +98,9 @@ def part_of_each(values: pl.Series, split: Split) -> NDArray[np.int8]:
     import polars as pl
 
     text = values.cast(pl.String).fill_null("")
-    hashed = _hash(text, split.seed) >> np.uint64(64 - _BITS)
+    # Some rows at a time: as Python strings, all of them would weigh more than the table.
+    pieces = [_hash(text.slice(start, _ROWS_AT_ONCE), split.seed) for start in range(0, len(text), _ROWS_AT_ONCE)]
+    hashed = (np.concatenate(pieces) if pieces else np.zeros(0, np.uint64)) >> np.uint64(64 - _BITS)
     first = np.uint64(round(split.train * 2**_BITS))
     second = np.uint64(round((split.train + split.validation) * 2**_BITS))
     return ((hashed >= first).astype(np.int8) + (hashed >= second).astype(np.int8)).astype(np.int8)

@@ -6,7 +6,7 @@ every plot again without the data (Annex IV(2)(g), Art. 13(3)(b)(ii)). Nothing h
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,14 +18,18 @@ from compliance_assets.metrics.groups import membership
 from compliance_assets.metrics.measurement import Measurement, MeasurementRefused
 from compliance_assets.metrics.performance import measure_performance
 from compliance_assets.metrics.reliability import reliability_curve
+from compliance_assets.metrics.robustness import Inputs, Perturbation, measure_robustness
 from compliance_assets.policy.gates import number
 
 if TYPE_CHECKING:
+    import polars as pl
+
     from compliance_assets.policy.system import System
 
 _BINS = 20
 _CURVE_POINTS = 101
-_NOT_OF_TWO_CLASSES = ("macro_f1",)
+_SWEEP = (0.005, 0.01, 0.02, 0.05, 0.1)
+_SWEPT_ROWS = 2_000
 _BY_GROUP = ("accuracy", "precision", "recall", "specificity", "roc_auc", "brier_score")
 _CALIBRATION = ("expected_calibration_error", "expected_calibration_error_debiased", "maximum_calibration_error",
                 "calibration_in_the_large", "calibration_slope", "brier_reliability")
@@ -39,8 +43,9 @@ def measured(system: System, y: Any, score: Any, attributes: Mapping[str, Any], 
     try:
         decision = (np.asarray(score) >= threshold).astype(np.int64)
         binary = tuple(name for name, info in METRICS.items() if info.family == "performance" and "binary" in info.task
-                       and "previous score" not in info.needs and name not in _NOT_OF_TWO_CLASSES)
-        fairness = tuple(name for name, info in METRICS.items() if info.family == "fairness")
+                       and "previous score" not in info.needs)
+        fairness = tuple(name for name, info in METRICS.items() if info.family == "fairness" and "binary" in info.task
+                         and "previous score" not in info.needs)
         body["performance"] = [as_json(one) for one in measure_performance(binary, y, score, threshold)]
         body["confusion"] = _confusion(y, decision)
         body["roc_curve"] = _roc_curve(y, score)
@@ -53,6 +58,23 @@ def measured(system: System, y: Any, score: Any, attributes: Mapping[str, Any], 
     except MeasurementRefused as refused:
         body["refused"] = str(refused)
     return body
+
+
+def robustness_curve(predict: Callable[[pl.DataFrame], Any], frame: pl.DataFrame, y: Any, threshold: float,
+                     inputs: Inputs) -> list[dict[str, Any]]:
+    """How decisions and the area under the curve give way as all numbers get noisier together; empty where no feature is a number.
+
+    One draw on at most 2,000 rows for each strength, the noise in standard deviations of the column. Nothing here is judged.
+    """
+    if not inputs.numeric:
+        return []
+    try:
+        found = measure_robustness([Perturbation("numeric_noise", level, repeats=1) for level in _SWEEP], predict, frame, y, threshold,
+                                   inputs, max_rows=_SWEPT_ROWS)
+    except (MeasurementRefused, ValueError):  # what the model does not take, the robustness gate says in words
+        return []
+    return [{"level": number(level), "flipped": as_json(found[2 * place]), "auc_lost": as_json(found[2 * place + 1])}
+            for place, level in enumerate(_SWEEP)]
 
 
 def as_json(one: Measurement) -> dict[str, Any]:

@@ -10,7 +10,7 @@ unless the attribute is declared as a feature anyway (Art. 10(2)(f)-(g)).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -47,6 +47,8 @@ class Fitted:
     estimator: Any
     trials: tuple[Mapping[str, Any], ...]
     mitigation: Mapping[str, Any]
+    search: Mapping[str, Any] = field(default_factory=dict)
+    """How hyperparameters were chosen, if they were searched for."""
 
 
 def fit(prepared: Prepared, system: System, train: Rows, validation: Rows) -> Fitted:

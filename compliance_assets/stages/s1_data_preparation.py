@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, cast
 from pydantic import BaseModel, ConfigDict
 
 from compliance_assets.errors import StageError
+from compliance_assets.features import source_columns
 from compliance_assets.metrics import quality
 from compliance_assets.policy.gates import GateReport, conclude
 from compliance_assets.policy.river import rule_named
@@ -85,29 +86,37 @@ def produce(work: Work) -> Draft:
     work.tell("fetched", rows=snapshot.frame.height, source=snapshot.description)
     raw = cast_columns(snapshot.frame, work.definition.contract)
     prepared = _prepared(work, raw)
+    before, after = _profile(raw, data), _profile(prepared, data)
+    source_digest, source_description = snapshot.digest, snapshot.description
+    # Sorting copies every row; what was read goes before the next copy is made, or a large table is held three times.
+    prepared = prepared.sort(data.key, maintain_order=True)
+    del snapshot, raw
+    suite = work.definition.file(data.contract).read_bytes()
+    contract = {"suite_sha256": str(sha256_bytes(suite)), **validate(prepared, suite)}
+    work.tell("validated", success=contract["success"])
     frame = with_groups(prepared, data.protected)
     parts = _split(frame, data)
     work.tell("split", **{name: part.height for name, part in parts.items()})
-    suite = work.definition.file(data.contract).read_bytes()
-    contract = {"suite_sha256": str(sha256_bytes(suite)), **validate(prepared.sort(data.key, maintain_order=True), suite)}
-    work.tell("validated", success=contract["success"])
+    rows = frame.height
+    columns = tuple(Column(name=name, dtype=logical_type(dtype)) for name, dtype in frame.schema.items())
+    groups = {attribute: counts(frame[group_column(attribute)]) for attribute in data.protected}
+    del prepared, frame
     report = {
         "report": "data quality", "version": 1, "system": system.system,
-        "source": {"digest": str(snapshot.digest), "description": snapshot.description, "declared": declared_source(system)},
+        "source": {"digest": str(source_digest), "description": source_description, "declared": declared_source(system)},
         "preparation": {
             "code": data.prepare or "none", "purpose": _purpose(work, data), "validated_by": data.contract,
-            "before": _profile(raw, data), "after": _profile(prepared, data),
+            "before": before, "after": after, "change": _change(before, after),
         },
         "contract": contract,
         "parts": {name: _profile(part, data) for name, part in parts.items()},
         "identical_rows_across_parts": _identical_rows(parts, data),
     }
     value = Dataset(
-        system=system.system, source=str(snapshot.digest), rows=frame.height,
-        columns=tuple(Column(name=name, dtype=logical_type(dtype)) for name, dtype in frame.schema.items()),
+        system=system.system, source=str(source_digest), rows=rows, columns=columns,
         splits={name: _keep(work.artefacts, part) for name, part in parts.items()},
         quality_report=str(work.artefacts.put_bytes(canonical_json(report))),
-        groups={attribute: counts(frame[group_column(attribute)]) for attribute in data.protected},
+        groups=groups,
     )
     return Draft(value, {"seconds": decimal_string(round(time.perf_counter() - started, 3))})
 
@@ -127,7 +136,7 @@ def judge(work: Work, draft: Draft) -> Iterator[GateReport]:
         s1_gates.label(frame, system.data),
         s1_gates.representativeness(frame, system.data),
         s1_gates.cell_sizes(frame, system.data),
-        s1_gates.leakage(parts, system.data),
+        s1_gates.leakage(parts, system.data, source_columns(system.features.registry)),
         s1_gates.shift(work, frame, lambda digest: _rows_of(work.artefacts, digest)),
     )
     for gate, found in zip(RULE.gates, findings, strict=True):
@@ -189,9 +198,9 @@ def _purpose(work: Work, data: Data) -> str:
 
 
 def _split(frame: pl.DataFrame, data: Data) -> dict[str, pl.DataFrame]:
+    """The parts of a frame that is sorted by key, each in its order."""
     part = part_of_each(frame[data.split.by], data.split)
-    ordered = frame.with_columns(_part=part).sort(data.key, maintain_order=True)
-    return {name: ordered.filter(ordered["_part"] == place).drop("_part") for place, name in enumerate(PARTS)}
+    return {name: frame.filter(part == place) for place, name in enumerate(PARTS)}
 
 
 def _keep(artefacts: ArtefactStore, part: pl.DataFrame) -> SplitFile:
@@ -213,6 +222,32 @@ def _profile(frame: pl.DataFrame, data: Data) -> dict[str, Any]:
             for attribute, declared in data.protected.items()
         },
     }
+
+
+def _change(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
+    """What a step did to the share of favourable labels and of each group, as differences of shares; absent where a side has none."""
+    def share(count: int, rows: int) -> float | None:
+        return count / rows if rows else None
+
+    def moved(first: float | None, second: float | None) -> dict[str, str]:
+        if first is None or second is None:
+            return {}
+        return {"before": f"{first:.6f}", "after": f"{second:.6f}", "change": f"{second - first:+.6f}"}
+
+    rows = int(before["rows"]), int(after["rows"])
+    labels = before["favourable"], after["favourable"]
+    groups: dict[str, Any] = {}
+    for attribute, now in after["groups"].items():
+        then = before["groups"][attribute]
+        if isinstance(now, str) or isinstance(then, str):
+            groups[attribute] = "not derivable before or after"
+            continue
+        names = sorted({*then, *now})
+        groups[attribute] = {name: moved(share(sum(then[one] for one in then if one == name), rows[0]),
+                                         share(sum(now[one] for one in now if one == name), rows[1])) for name in names}
+    return {"rows": rows[1] - rows[0], "group_shares": groups,
+            "favourable_share": "the target does not exist before" if any(isinstance(one, str) for one in labels) else
+            moved(share(labels[0], rows[0]), share(labels[1], rows[1]))}
 
 
 def _derivable(frame: pl.DataFrame, column: str, as_number: bool) -> bool:

@@ -6,7 +6,7 @@ be passed is decided by `policy.gates`. Numbers are counts, so no verdict depend
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from compliance_assets.metrics import quality
@@ -33,7 +33,7 @@ from compliance_assets.trust.canonical import sha256_bytes
 if TYPE_CHECKING:
     import polars as pl
 
-    from compliance_assets.policy.system import Bound, Data, Shift, System
+    from compliance_assets.policy.system import Bound, Data, RowsChange, Shift, System
     from compliance_assets.stages.s1_data_preparation import Dataset
 
 def declared_source(system: System) -> dict[str, Any]:
@@ -60,6 +60,9 @@ def contract(work: Work, report: Mapping[str, Any], frame: pl.DataFrame) -> Iter
         # Another contract is in force now than when the data was prepared: the sealed rows are held against this one.
         prepared = frame.drop([group_column(attribute) for attribute in data.protected if group_column(attribute) in frame])
         recorded = validate(prepared.sort(data.key, maintain_order=True), suite)
+    for column in data.prohibited_columns:
+        yield fact(f"contract.prohibited.{column}", column not in frame.columns, value="there" if column in frame.columns else "absent",
+                   bound="absent", because="the declaration keeps this column out of the prepared data")
     seen: dict[str, int] = {}
     for result in recorded["results"]:
         kwargs = result["kwargs"]
@@ -102,8 +105,10 @@ def completeness(frame: pl.DataFrame, data: Data) -> Iterator[Finding]:
 
 def shift(work: Work, frame: pl.DataFrame, before: Callable[[str], pl.DataFrame]) -> Iterator[Finding]:
     """Declared columns against the dataset behind the model in production, or behind the first one. `before` reads a dataset."""
-    declared = work.definition.system.data.shift
-    if not declared:
+    declared, rows = work.definition.system.data.shift, work.definition.system.data.rows_change
+    if rows is not None:
+        yield _rows_changed(work, frame, before, rows)
+    if not declared and rows is None:
         yield Finding("shift", Verdict.NOT_APPLICABLE, note="no bound on shift is declared")
     for place, bound in enumerate(declared):
         id = f"shift.{bound.against}.{bound.metric}" + (f"#{place + 1}" if any(
@@ -116,6 +121,17 @@ def shift(work: Work, frame: pl.DataFrame, before: Callable[[str], pl.DataFrame]
             yield held_against(id, _shifted(frame, before(work.references[bound.against]), bound), bound)
         except MeasurementRefused as refused:
             yield _unmeasured(id, bound, str(refused))
+
+
+def _rows_changed(work: Work, frame: pl.DataFrame, before: Callable[[str], pl.DataFrame], declared: RowsChange) -> Finding:
+    id, bound = f"shift.{declared.against}.rows", f"{declared.at_most:g}"
+    if declared.against not in work.references:
+        return Finding(id, Verdict.NOT_APPLICABLE, comparator="<=", bound=bound, because=declared.because,
+                       note="first release: no approved model's data to compare with")
+    earlier = before(work.references[declared.against]).height
+    change = abs(frame.height - earlier) / earlier
+    return fact(id, change <= declared.at_most, value=number(change), bound=bound, n=frame.height, comparator="<=",
+                because=declared.because, note=f"{earlier} rows then, {frame.height} now")
 
 
 def _shifted(now: pl.DataFrame, before: pl.DataFrame, bound: Shift) -> Measurement:
@@ -191,7 +207,8 @@ def cell_sizes(frame: pl.DataFrame, data: Data) -> Iterator[Finding]:
                        note=f"{group.positives} favourable, {group.negatives} not; declared minimum {minimum.text}")
 
 
-def leakage(parts: Mapping[str, pl.DataFrame], data: Data) -> Iterator[Finding]:
+def leakage(parts: Mapping[str, pl.DataFrame], data: Data, seen: Sequence[str]) -> Iterator[Finding]:
+    """Nobody stands in two parts; where it is bounded, hardly anybody's double does. `seen`: the columns that features come from."""
     for name, part in parts.items():
         yield fact(f"leakage.{name}.rows", part.height > 0, value=part.height, note="no part may be empty")
     for column in dict.fromkeys((data.split.by, data.key)):
@@ -202,3 +219,8 @@ def leakage(parts: Mapping[str, pl.DataFrame], data: Data) -> Iterator[Finding]:
         wrong = int((part_of_each(part[data.split.by], data.split) != PARTS.index(name)).sum())
         yield fact(f"leakage.{name}.assignment", wrong == 0, value=wrong, bound=0, n=part.height,
                    note="rows in another part than the declared split puts them")
+    if data.identical_rows is not None:
+        try:
+            yield held_against("leakage.identical_rows", quality.split_row_overlap(parts, seen), data.identical_rows)
+        except MeasurementRefused as refused:
+            yield _unmeasured("leakage.identical_rows", data.identical_rows, str(refused))

@@ -20,7 +20,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from compliance_assets.errors import StageError
-from compliance_assets.features import compute, feature_type, registered
+from compliance_assets.features import compute, feature_type, registered, source_columns
 from compliance_assets.policy.gates import GateReport, conclude
 from compliance_assets.policy.river import rule_named
 from compliance_assets.sources.partition import PARTS, favourable, group_column
@@ -179,6 +179,14 @@ def _report(work: Work, dataset: Dataset, built: Mapping[str, pl.DataFrame],
                           for feature in features.registry if feature.name in frame.columns}
                    for part, frame in built.items()},
         "proxies": s2_gates.associations(train, groups.drop(work.definition.system.data.key), features),
+        "step": {
+            "before": {"code": features.build, "purpose": " ".join(
+                (work.definition.load_code(features.build).__doc__ or "not documented").split()),
+                "columns": list(source_columns(features.registry)), "rows": {part: dataset.splits[part].rows for part in PARTS},
+                "expected": [feature.name for feature in features.registry], "validated_by": "the feature registry"},
+            "after": {"columns": {part: frame.columns for part, frame in built.items()},
+                      "rows": {part: frame.height for part, frame in built.items()},
+                      "groups": "rows are kept one for one, so group shares and label rates are those of the dataset"}},
         "lineage": {feature.name: {"columns": list(feature.from_), "code": features.build} for feature in features.registry},
     }
 

@@ -117,6 +117,23 @@ def proxies(train: pl.DataFrame, groups: pl.DataFrame, features: Features) -> It
                 note="" if low else (feature.proxy.note if reviewed and feature.proxy else "not assessed"),
                 method=", ".join(f"{name} {value}" for name, value in found.items()),
             )
+        if features.attribute_auc_review_above is not None:
+            yield from _guessed(train[feature.name], groups, feature, features)
+
+
+def _guessed(values: pl.Series, groups: pl.DataFrame, feature: Feature, features: Features) -> Iterator[Finding]:
+    """How well one feature alone tells a group from all others: above the declared area somebody must have looked at it."""
+    level = features.attribute_auc_review_above
+    reviewed = feature.proxy is not None and feature.proxy.reviewed
+    for attribute in groups.columns:
+        area = attribute_auc(values, groups[attribute])
+        low = area is None or (level is not None and area <= level)
+        yield Finding(f"proxies.{feature.name}.{attribute}.auc", Verdict.ERROR if area is None else
+                      Verdict.PASS if low or reviewed else Verdict.FAIL, value=None if area is None else _shown(area),
+                      comparator="" if reviewed and not low else "<=", bound="" if reviewed and not low else f"{level:g}",
+                      n=len(values), because=features.proxy_because, method="area under the ROC curve, group against the rest",
+                      note="one group only: nothing to guess" if area is None else
+                      "" if low else (feature.proxy.note if reviewed and feature.proxy else "not assessed"))
 
 
 def parity(work: Work, dataset: Dataset, stored: Mapping[str, pl.DataFrame]) -> Iterator[Finding]:
@@ -186,6 +203,31 @@ def associations(frame: pl.DataFrame, groups: pl.DataFrame, features: Features) 
                 found["correlation_ratio"] = _shown(correlation_ratio(values.cast(_number()).to_numpy(), group))
             result[feature.name][attribute] = found
     return result
+
+
+def attribute_auc(values: pl.Series, group: pl.Series) -> float | None:
+    """The largest area under the ROC curve of guessing one group against the rest from one feature alone; at least 0.5.
+
+    Numbers by their order, either way round; categories by each one's own share of the group, which overrates a rare category.
+    A gap ranks lowest. None where there is one group only. Ties count half (Mann and Whitney 1947).
+    """
+    from compliance_assets.metrics.intervals import delong
+
+    ordered = values.dtype.is_numeric() or values.dtype == _truth()
+    codes, coded = _codes(values if ordered else values.cast(_text())), _codes(group)
+    areas = []
+    for one in np.unique(coded):
+        member = (coded == one).astype(np.int64)
+        if ordered:
+            score = codes.astype(np.float64)
+        else:
+            # Counted from 0; a missing category has the code -1 and a bin of its own here.
+            place = codes - codes.min()
+            score = (np.bincount(place, weights=member) / np.maximum(np.bincount(place), 1))[place]
+        area = delong(member, score)
+        if area is not None:
+            areas.append(max(area.value, 1 - area.value))
+    return max(areas, default=None)
 
 
 def cramers_v(first: NDArray[np.int64], second: NDArray[np.int64]) -> float:

@@ -71,6 +71,26 @@ def storage(content: bytes, candidate: CandidateModel, validation: pl.DataFrame)
                value=", ".join(candidate.trusted_types) or "none beyond skops' own")
 
 
+def fitted_on_train(estimator: Any, rows: int) -> Finding:
+    """What prepares the columns has seen as many rows as the training part holds, by its own count (G2.4)."""
+    import numpy as np
+
+    seen = sorted({int(np.max(part.n_samples_seen_)) for part in _fitted_parts(estimator) if hasattr(part, "n_samples_seen_")})
+    id = "isolation.transformers_on_train"
+    if not seen:
+        return Finding(id, Verdict.NOT_APPLICABLE, note="nothing in this model counts the rows that it was fitted on")
+    return fact(id, max(seen) <= rows, value=", ".join(map(str, seen)), bound=rows, comparator="<=",
+                because="a mean that knows the holdout has seen what the model is tested on")
+
+
+def _fitted_parts(estimator: Any) -> Iterator[Any]:
+    yield estimator
+    for _, step in getattr(estimator, "steps", ()):
+        yield from _fitted_parts(step)
+    for _, transformer, _ in getattr(estimator, "transformers_", ()):
+        yield from _fitted_parts(transformer)
+
+
 def isolation(opened: Set[str], own: Set[str], holdout: Set[str]) -> Iterator[Finding]:
     """Digests that training opened, those that were its own (train, validation), and those of the holdout."""
     seen = opened & (holdout - own)

@@ -15,25 +15,24 @@ linear algebra runs on one thread, and what only says how many threads were used
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
 from compliance_assets.errors import StageError
 from compliance_assets.evidence.artefacts import ArtefactStore
-from compliance_assets.features import registered, registry_types
 from compliance_assets.metrics.performance import measure_performance
 from compliance_assets.modelfile import favourable_scores, load, store, trusted_types
-from compliance_assets.policy.gates import GateReport, conclude
+from compliance_assets.policy.gates import Finding, GateReport, Verdict, conclude, fact
 from compliance_assets.policy.river import rule_named
 from compliance_assets.registry import CandidateEntry, Registry
-from compliance_assets.stages import s3_gates
+from compliance_assets.stages import retraining, s3_gates, search
 from compliance_assets.stages.estimators import make_estimator
-from compliance_assets.stages.mitigation import Rows, fit
-from compliance_assets.stages.s2_feature_engineering import FeatureSet, read_features, read_groups
+from compliance_assets.stages.mitigation import Rows
+from compliance_assets.stages.s2_feature_engineering import FeatureSet
 from compliance_assets.stages.stage import Draft, Stage, Value, Work
+from compliance_assets.stages.training_rows import TrainingFiles, read_rows, split_files
 from compliance_assets.stages.training_watch import iterations, losses, watched_fit
 from compliance_assets.trust.canonical import (
     Digest,
@@ -45,11 +44,9 @@ from compliance_assets.trust.canonical import (
 )
 
 if TYPE_CHECKING:
-    import polars as pl
 
-    from compliance_assets.policy.system import Feature
+    pass
 
-Part = Literal["train", "validation", "holdout"]
 RULE = rule_named("model_training")
 MADE_FROM = ("system", "data", "features", "training")
 """The sections of the declaration that decide what is trained; the others only judge it."""
@@ -81,68 +78,10 @@ class CandidateModel(Value):
         return {"model/model.skops": self.model, "model/probe": self.probe, "model/training_record.json": self.record}
 
 
-class TrainingFiles(ArtefactStore):
-    """The artefact store as training sees it: the training and validation files, nothing else; and what was opened."""
-
-    def __init__(self, artefacts: ArtefactStore, features: FeatureSet) -> None:
-        super().__init__(artefacts.root)
-        self._roles = {digest: f"{part}/{what}" for part in ("train", "validation")
-                       for what, digest in split_files(features, part).items()}
-        self.opened: set[str] = set()
-
-    def _admit(self, digest: str) -> None:
-        if digest not in self._roles:
-            raise StageError("Training asked for a file that is not among its own.", rule="isolation of the holdout", value=digest,
-                             remedy="Train on train and validation only.")
-        self.opened.add(digest)
-
-    def get_bytes(self, digest: Digest) -> bytes:
-        self._admit(digest)
-        return super().get_bytes(digest)
-
-    def open_path(self, digest: Digest) -> Path:
-        self._admit(digest)
-        return super().open_path(digest)
-
-    def copy_to(self, digest: Digest, path: Path) -> None:
-        self._admit(digest)
-        super().copy_to(digest, path)
-
-    def journal(self) -> dict[str, str]:
-        """Role → digest of every file that was opened."""
-        return {self._roles[digest]: digest for digest in sorted(self.opened, key=self._roles.__getitem__)}
-
-
-def split_files(features: FeatureSet, part: Part) -> dict[str, str]:
-    """The three files of one part, by what they hold."""
-    files = features.splits[part]
-    return {"features": files.features, "labels": files.labels, "groups": files.groups}
-
-
-def read_rows(artefacts: ArtefactStore, features: FeatureSet, part: Part, registry: Sequence[Feature]) -> Rows:
-    """One part as training and evaluation see it; every file is verified when it is opened.
-
-    Types come from the registry, not from the feature report: that report describes the holdout too, and training must not
-    open it.
-    """
-    import polars as pl
-
-    frame = registered(read_features(artefacts, features, part), registry_types(registry))
-    labels = pl.read_parquet(artefacts.open_path(Digest(features.splits[part].labels)))["label"].to_numpy()
-    return rows_of(frame, labels, read_groups(artefacts, features, part))
-
-
-def rows_of(frame: pl.DataFrame, labels: Any, groups: pl.DataFrame) -> Rows:
-    """Features, labels and groups (the key, then one column for each attribute) as arrays."""
-    key, *attributes = groups.columns
-    return Rows(frame, np.asarray(labels, dtype=np.int8), {name: groups[name].to_numpy() for name in attributes},
-                groups[key].to_numpy())
-
-
 def produce(work: Work, *, features: FeatureSet) -> Draft:
     """Train, store, record. Raises `StageError` or `DeclarationError` where there is nothing to judge."""
     system = work.definition.system
-    prepared = make_estimator(work.definition)
+    make_estimator(work.definition)  # a declaration that cannot be made is refused before anything is read
     files = TrainingFiles(work.artefacts, features)
     registry = system.features.registry
     train, validation = (read_rows(files, features, part, registry) for part in ("train", "validation"))
@@ -151,16 +90,19 @@ def produce(work: Work, *, features: FeatureSet) -> Draft:
                          value=str(np.unique(train.labels).tolist()), remedy="Split again, or collect rows of the other outcome.")
     work.tell("training", estimator=system.training.estimator, rows=len(train.labels), features=train.frame.width,
               threads=system.training.resources.threads, seed=system.training.seed)
-    watched = watched_fit(lambda: fit(prepared, system, train, validation), prepared.estimator, system.training.resources.threads)
-    fitted, estimator = watched.result, watched.result.estimator
+    watched = watched_fit(lambda: search.fitted(work.definition, train, validation), system.training.resources.threads)
+    prepared, fitted, estimator = watched.result.prepared, watched.result.fitted, watched.result.estimator
     scores = favourable_scores(estimator, validation.frame)
     finite = bool(np.isfinite(scores).all())
     content = store(estimator)
     record = {
         "report": "training", "version": 1, "system": system.system,
-        "estimator": system.training.estimator, "hyperparameters": system.declaration()["training"]["hyperparameters"],
+        "estimator": system.training.estimator, "hyperparameters": watched.result.hyperparameters,
         "rationale": system.training.rationale, "seed": system.training.seed, "preparation": dict(prepared.preparation),
         "mitigation": dict(fitted.mitigation), "trials": [dict(trial) for trial in fitted.trials],
+        "search": dict(fitted.search),
+        "reproducibility": {"claimed": watched.observations["determinism"],
+                            "probe": "declared" if system.training.reproducibility_probe else "not declared"},
         "rows": {"train": len(train.labels), "validation": len(validation.labels)},
         "opened": files.journal(),
         "convergence": {"warnings": watched.unconverged, "iterations": iterations(estimator),
@@ -190,10 +132,20 @@ def judge(work: Work, draft: Draft, *, features: FeatureSet) -> Iterator[GateRep
     files = TrainingFiles(work.artefacts, features)
     rows = read_rows(files, features, "validation", work.definition.system.features.registry)
     content = work.artefacts.get_bytes(Digest(candidate.model))
-    yield conclude("storage", _GATES["storage"], s3_gates.storage(content, candidate, rows.frame))
+    yield conclude("storage", _GATES["storage"], (*s3_gates.storage(content, candidate, rows.frame), _probed(work, candidate, features)))
     own = {*split_files(features, "train").values(), *split_files(features, "validation").values()}
-    yield conclude("isolation", _GATES["isolation"], s3_gates.isolation(
-        set(record["opened"].values()), own, set(split_files(features, "holdout").values())))
+    yield conclude("isolation", _GATES["isolation"], (
+        *s3_gates.isolation(set(record["opened"].values()), own, set(split_files(features, "holdout").values())),
+        s3_gates.fitted_on_train(load(content, candidate.trusted_types), record["rows"]["train"])))
+
+
+def _probed(work: Work, candidate: CandidateModel, features: FeatureSet) -> Finding:
+    """The reproducibility probe (declared): train again, and hold the digest of what was learned against the candidate's."""
+    if not work.definition.system.training.reproducibility_probe:
+        return Finding("storage.retrained_state", Verdict.NOT_APPLICABLE, note="no reproducibility probe is declared")
+    state = state_digest(retraining.trained_again(work, features))
+    return fact("storage.retrained_state", state == candidate.state, value=state, bound=candidate.state,
+                because="who trains again from the same rows, declaration and seed must get the same model")
 
 
 def publish(work: Work, draft: Draft, reports: tuple[GateReport, ...], *, features: FeatureSet) -> Mapping[str, str]:

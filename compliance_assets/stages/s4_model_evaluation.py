@@ -20,12 +20,13 @@ from compliance_assets.errors import OutOfTurn
 from compliance_assets.modelfile import favourable_scores
 from compliance_assets.policy.gates import Finding, GateReport, conclude
 from compliance_assets.policy.river import rule_named
-from compliance_assets.stages import s4_gates
-from compliance_assets.stages.evaluation_report import measured
+from compliance_assets.stages import s4_drift, s4_gates, s4_holdout, s4_robustness
+from compliance_assets.stages.evaluation_report import measured, robustness_curve
 from compliance_assets.stages.s1_data_preparation import parquet_bytes
 from compliance_assets.stages.s2_feature_engineering import FeatureSet, load_features
-from compliance_assets.stages.s3_model_training import CandidateModel, open_model, rows_of
+from compliance_assets.stages.s3_model_training import CandidateModel, open_model
 from compliance_assets.stages.stage import Draft, Report, Stage, Work
+from compliance_assets.stages.training_rows import rows_of
 from compliance_assets.trust.canonical import canonical_json, decimal_string
 
 if TYPE_CHECKING:
@@ -58,7 +59,8 @@ def produce(work: Work, *, candidate_model: CandidateModel, features: FeatureSet
                         remedy="Evaluate it on the holdout of its own feature set.")
     system, started = work.definition.system, time.perf_counter()
     rows = rows_of(*load_features(work.artefacts, features, "holdout"))
-    score = favourable_scores(open_model(work.artefacts, candidate_model), rows.frame)
+    estimator = open_model(work.artefacts, candidate_model)
+    score = favourable_scores(estimator, rows.frame)
     finite = np.isfinite(score)
     decided = finite & (np.where(finite, score, 0.0) >= system.evaluation.decision_threshold)
     # A score that is not a number decides nothing: its decision is null, and the gates answer ERROR.
@@ -67,7 +69,9 @@ def produce(work: Work, *, candidate_model: CandidateModel, features: FeatureSet
     work.tell("scored", rows=frame.height, not_finite=int(np.count_nonzero(~finite)))
     body = {"report": "evaluation", "version": 1, "system": system.system, "candidate": candidate_model.digest,
             "features": features.digest, "references": dict(work.references),
-            **measured(system, rows.labels, score, rows.groups, compared_over(system), s4_gates.expected_groups(system))}
+            **measured(system, rows.labels, score, rows.groups, compared_over(system), s4_holdout.expected_groups(system)),
+            "robustness_curve": robustness_curve(lambda frame: favourable_scores(estimator, frame), rows.frame, rows.labels,
+                                                 system.evaluation.decision_threshold, s4_robustness.inputs_of(system))}
     value = EvaluationReport(
         system=system.system, candidate=candidate_model.digest, features=features.digest,
         scores=work.artefacts.put_bytes(parquet_bytes(frame)), report=work.artefacts.put_bytes(canonical_json(body)))
@@ -83,13 +87,13 @@ def compared_over(system: System) -> tuple[str, ...]:
 
 def judge(work: Work, draft: Draft, *, candidate_model: CandidateModel, features: FeatureSet) -> Iterator[GateReport]:
     """The five gates, in order; each is computed only when it is asked for."""
-    seen = s4_gates.Holdout(work, cast(EvaluationReport, draft.value).scores, candidate_model, features)
+    seen = s4_holdout.Holdout(work, cast(EvaluationReport, draft.value).scores, candidate_model, features)
     declared = work.definition.system.evaluation
     yield _gate("performance", (s4_gates.performance(seen, bound) for bound in declared.performance))
     yield _gate("fairness", (s4_gates.fairness(seen, bound) for bound in declared.fairness.bounds))
-    yield _gate("robustness", (s4_gates.robustness(seen, bound) for bound in declared.robustness))
+    yield _gate("robustness", (s4_robustness.robustness(seen, bound) for bound in declared.robustness))
     yield _gate("calibration", (s4_gates.calibration(seen, bound) for bound in declared.calibration))
-    yield _gate("drift", (s4_gates.drift(seen, role) for role in declared.drift.against))
+    yield _gate("drift", (s4_drift.drift(seen, role) for role in declared.drift.against))
 
 
 def _gate(name: str, found: Iterable[Iterator[Finding]]) -> GateReport:

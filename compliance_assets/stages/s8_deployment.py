@@ -19,7 +19,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict
 
 from compliance_assets.errors import Busy, OutOfTurn, ServingError, Waiting
-from compliance_assets.evidence import inbox
+from compliance_assets.evidence import anchoring, inbox
 from compliance_assets.evidence.decisions import rollout_digest
 from compliance_assets.evidence.deployments import DesiredState, Happened, Rollout, desired_state
 from compliance_assets.evidence.records import DeploymentStep
@@ -179,6 +179,7 @@ def produce(work: Work, *, approval: Approval, staged_model: StagedModel) -> Dra
         if not all(allowed):
             return Draft(_stopped(rolling, allowed, ()), {})
         _require_place(rolling, rolling.state)
+        _require_anchor(rolling)
         rollout = _intend(rolling)
         for step, _ in enumerate(work.definition.system.deployment.steps):
             before = results[-1] if results else None
@@ -244,6 +245,15 @@ def _require_place(rolling: _Rolling, state: DesiredState) -> None:
     if not is_supervised(rolling.work.home, environment):
         raise Waiting(f"Nobody keeps the servers of {environment} running.", rule="supervised environment", value=environment,
                       remedy=f"Start `compliance serve {environment}` (or `compliance up`), then deploy again.")
+
+
+def _require_anchor(rolling: _Rolling) -> None:
+    """Refuse to begin in production without the demanded anchors over the approval; a rollout that began may go on."""
+    work = rolling.work
+    environment = work.organisation.environments[rolling.environment]
+    if environment.production and rolling.approval.digest not in rolling.state.rollouts:
+        approved = work.archive.executions_of(rolling.approval.digest)[-1].index
+        anchoring.require(work.archive, work.organisation, work.definition.root, approved + 1, work.now())
 
 
 def _intend(rolling: _Rolling) -> Rollout:

@@ -23,6 +23,8 @@ from compliance_assets.trust.canonical import decimal_string
 
 LIBRARIES = ("scikit-learn", "fairlearn", "numpy", "scipy", "polars", "skops")
 _CURVE_ROWS = 5_000
+BITWISE = "bitwise on the same platform and library versions, for any number of threads"
+SEEDED = "seeded; bitwise equality was not tested for this kind of estimator"
 _TESTED = ("sklearn.ensemble._hist_gradient_boosting.", "sklearn.ensemble._forest.", "sklearn.linear_model.", "sklearn.tree.")
 
 
@@ -35,14 +37,16 @@ class Watched:
     observations: dict[str, Any]
 
 
-def watched_fit(run: Callable[[], Any], estimator: Any, threads: int) -> Watched:
-    """Fit with the declared threads (one for linear algebra), catching warnings, counting seconds and memory."""
+def watched_fit(run: Callable[[], Any], threads: int) -> Watched:
+    """Run with the declared threads (one for linear algebra), catching warnings, counting seconds and memory.
+
+    `run` gives something with a fitted `estimator`, which is left without a number of threads of its own.
+    """
     from sklearn.exceptions import ConvergenceWarning
     from threadpoolctl import threadpool_limits
 
     _forget_peak()
     wall, processor = time.perf_counter(), time.process_time()
-    use_threads(estimator, threads)
     with warnings.catch_warnings(record=True) as caught, threadpool_limits(limits={"openmp": threads, "blas": 1}):
         warnings.simplefilter("always")
         try:
@@ -62,8 +66,7 @@ def watched_fit(run: Callable[[], Any], estimator: Any, threads: int) -> Watched
         "training_seconds": decimal_string(round(wall, 3)), "cpu_seconds": decimal_string(round(processor, 3)),
         "peak_rss_bytes": peak, "peak_rss_of": scope, "threads": threads, "blas_threads": 1, "gpu": 0, "warnings": others,
         "libraries": {name: version(name) for name in LIBRARIES},
-        "determinism": "bitwise on the same platform and library versions, for any number of threads" if kind.startswith(_TESTED)
-        else "seeded; bitwise equality was not tested for this kind of estimator",
+        "determinism": BITWISE if kind.startswith(_TESTED) else SEEDED,
     })
 
 

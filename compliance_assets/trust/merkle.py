@@ -233,7 +233,7 @@ def _key_hash(name: str, public: PublicKey) -> bytes:
 
 def sign_note(text: str, name: str, key: SigningKey) -> str:
     """A C2SP signed note: the text, an empty line, and one Ed25519 signature by `name`."""
-    if not _is_name(name) or not text.endswith("\n") or not _is_printable(text):
+    if not is_name(name) or not text.endswith("\n") or not _is_printable(text):
         raise _refusal("This is not text that a note can carry", "signed note", name)
     signature = _key_hash(name, key.public) + key.sign(text.encode())
     return f"{text}\n— {name} {base64.b64encode(signature).decode()}\n"
@@ -250,17 +250,14 @@ def open_note(note: str, name: str, public: PublicKey) -> str:
     if not _is_printable(note):
         raise _refusal("The note is not plain text", rule)
     # (2)
-    text, separator, tail = note.rpartition("\n\n")
-    text += "\n"
-    if not separator or not tail.endswith("\n") or len(note) > 1 << 20:
-        raise _refusal("The note has no signatures", rule)
-    lines = tail[:-1].split("\n")
+    text = note_text(note)
+    lines = note[len(text) + 1:-1].split("\n")
     if len(lines) > 100:
         raise _refusal("The note has too many signatures", rule)
     ours: list[bytes] = []
     for line in lines:
         found = _NOTE_SIGNATURE.fullmatch(line)
-        if found is None or not _is_name(found[1]):
+        if found is None or not is_name(found[1]):
             raise _refusal("The note has a malformed signature line", rule)
         signature = strict_base64(found[2], "A note's signature")
         if len(signature) < 5:
@@ -276,7 +273,16 @@ def open_note(note: str, name: str, public: PublicKey) -> str:
     return text
 
 
-def _is_name(name: str) -> bool:
+def note_text(note: str) -> str:
+    """The text of a note, without its signatures, which are not looked at."""
+    text, separator, tail = note.rpartition("\n\n")
+    if not separator or not tail.endswith("\n") or len(note) > 1 << 20:
+        raise _refusal("The note has no signatures", "signed note")
+    return text + "\n"
+
+
+def is_name(name: str) -> bool:
+    """Whether a note may be signed under this name (C2SP signed-note: no blank, no plus)."""
     return bool(name) and "+" not in name and not any(letter.isspace() for letter in name) and _is_printable(name)
 
 

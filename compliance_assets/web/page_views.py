@@ -13,7 +13,10 @@ from compliance_assets.evidence.provenance import trace
 from compliance_assets.governance import definition_history, health, ledger_view
 from compliance_assets.governance.artefact_view import shown_artefact
 from compliance_assets.governance.candidates import candidate_at, candidates, fate, latest
+from compliance_assets.governance.dashboard.measures import WINDOW
+from compliance_assets.governance.dashboard.summary import dashboard
 from compliance_assets.governance.finding_rows import rows
+from compliance_assets.governance.model_card import model_card
 from compliance_assets.governance.overview import newest_moment, overview
 from compliance_assets.governance.release_page import charts_of, release_page
 from compliance_assets.governance.runs import run_page
@@ -65,6 +68,11 @@ def _review(river: River, asked: Asked, common: Mapping[str, Any]) -> Response:
     return _show("review.html", river, common, section="releases", **about, **release_page(river, one))
 
 
+def _model_card(river: River, asked: Asked, common: Mapping[str, Any]) -> Response:
+    one = candidate_at(river, asked["system"], _number(asked["index"], "A candidate"))
+    return _show("model_card.html", river, common, section="releases", card=model_card(river, one))
+
+
 def _releases(river: River, asked: Asked, common: Mapping[str, Any]) -> Response:
     names = [asked["system"]] if "system" in asked else list(river.systems)
     listed = []
@@ -72,6 +80,12 @@ def _releases(river: River, asked: Asked, common: Mapping[str, Any]) -> Response
         river.definition(name)
         listed.append((name, [(one, fate(river, one), rule_named(one.tip.body.stage)) for one in candidates(river, name)]))
     return _show("releases.html", river, common, section="releases", systems=listed)
+
+
+def _dashboard(river: River, asked: Asked, common: Mapping[str, Any]) -> Response:
+    names = [asked["system"]] if "system" in asked else list(river.systems)
+    return _show("dashboard.html", river, common, section="dashboard", days=WINDOW.days,
+                 shown=[(river.definition(name).system, dashboard(river, name)) for name in names])
 
 
 def _run(river: River, asked: Asked, common: Mapping[str, Any]) -> Response:
@@ -156,8 +170,11 @@ VIEWS: tuple[tuple[str, View], ...] = (
     (r"/", _home),
     (rf"/systems/{_SYSTEM}/review", _review),
     (rf"/systems/{_SYSTEM}/candidates/(?P<index>[0-9]{{1,12}})", _review),
+    (rf"/systems/{_SYSTEM}/candidates/(?P<index>[0-9]{{1,12}})/card", _model_card),
     (rf"/systems/{_SYSTEM}/releases", _releases),
     (r"/releases", _releases),
+    (r"/dashboard", _dashboard),
+    (rf"/systems/{_SYSTEM}/dashboard", _dashboard),
     (rf"/runs/(?P<run>{RUN.pattern})", _run),
     (r"/ledger", _ledger),
     (r"/ledger/verification", _verify),

@@ -57,7 +57,7 @@ def _environment() -> Environment:
     environment = Environment(loader=PackageLoader("compliance_assets.web"), autoescape=True, undefined=StrictUndefined,
                               trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {"moment": moment, "day": day, "drawn": drawn, "table": table, "address": address, "pretty": pretty,
-                            "words": words, "moments": moments, "upfirst": upfirst}
+                            "words": words, "moments": moments, "upfirst": upfirst, "share": share}
     environment.tests["narrowly"] = lambda said: said.endswith("passes, but narrowly.")
     environment.tests["inapplicable"] = lambda said: " is not applicable: " in said
     environment.tests["addressable"] = lambda run: RUN.fullmatch(run) is not None
@@ -106,6 +106,11 @@ def moments(sentence: str) -> Markup:
         said += moment(found[0])
         at = found.end()
     return said + sentence[at:]
+
+
+def share(value: float | None) -> Markup:
+    """`91.3 %`; unknown is written as unknown."""
+    return Markup('<span class="unknown">unknown</span>') if value is None else Markup(f"{100 * value:.1f} %")  # noqa: S704  # a number
 
 
 def upfirst(text: str) -> str:

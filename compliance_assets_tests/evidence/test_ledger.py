@@ -2,71 +2,51 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import multiprocessing
-import os
 import pickle
-import shutil
-import signal
 import sqlite3
-import subprocess
-import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 
-from compliance_assets.errors import Busy, ConflictingRecord, HomeUnusable, LedgerCorrupt, Misused, UntrustedEvidence
-from compliance_assets.evidence import ledger as ledger_module
-from compliance_assets.evidence.ledger import LARGEST_BODY, Entry, Ledger, NewEntry, Subjects
+from compliance_assets.errors import Busy, ConflictingRecord, LedgerCorrupt, Misused, UntrustedEvidence
+from compliance_assets.evidence import ledger_store
+from compliance_assets.evidence.ledger import LARGEST_BODY, Entry, Ledger, NewEntry
 from compliance_assets.trust import merkle
 from compliance_assets.trust.canonical import Digest, sha256_bytes
 from compliance_assets.trust.keys import SigningKey
 from compliance_assets.trust.merkle import Checkpoint, Frontier
-
-ORIGIN = "lender.example/ledger/credit"
-KEY = SigningKey.from_seed(b"k" * 32)
-
-
-# A body here reads "kind dedup system subject…"; real ones are signed envelopes, and opaque to the ledger all the same.
-
-def columns_of(body: bytes) -> tuple[str, str, str]:
-    kind, dedup, system, *_ = body.decode().split()
-    return kind, dedup, system
-
-
-def subjects_of(body: bytes) -> Subjects:
-    return tuple((sha256_bytes(word.encode()), "output") for word in body.decode().split()[3:])
-
-
-def new(number: int, kind: str = "stage", system: str = "credit") -> NewEntry:
-    body = f"{kind} run-{number} {system} thing-{number} thing-{number % 3}".encode()
-    return NewEntry(kind, f"run-{number}", system, body, subjects_of(body))
+from compliance_assets_tests.evidence.ledger_places import (
+    KEY,
+    ORIGIN,
+    Place,
+    edited,
+    filled,
+    held,
+    in_postgres,
+    new,
+    raw,
+    reopened,
+    spoken,
+    subjects_of,
+)
 
 
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "ledger.db"
+@pytest.fixture(params=["sqlite", "postgres"])
+def path(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+    """Where a ledger may lie: every rule holds in both."""
+    return tmp_path / "ledger.db" if request.param == "sqlite" else request.getfixturevalue("postgres").fresh()
 
 
 @pytest.fixture
-def ledger(path: Path) -> Iterator[Ledger]:
-    """Eleven entries: three appended alone, then a batch of five, then three alone."""
-    with Ledger.create(path, ORIGIN, KEY, subjects_of=subjects_of, columns_of=columns_of) as made:
-        for i in range(3):
-            made.append([new(i)])
-        made.append([new(i) for i in range(3, 8)])
-        for i in range(8, 11):
-            made.append([new(i, "approval" if i == 9 else "stage", "other" if i == 10 else "credit")])
+def ledger(path: Place) -> Iterator[Ledger]:
+    with filled(path) as made:
         yield made
-
-
-def reopened(path: Path) -> Ledger:
-    return Ledger.open(path, KEY.public, subjects_of=subjects_of, columns_of=columns_of)
 
 
 # A healthy ledger
@@ -96,7 +76,7 @@ def test_entries_are_found_by_what_they_are_about(ledger: Ledger) -> None:
         ledger.entry(11)
 
 
-def test_an_empty_ledger_is_one(path: Path) -> None:
+def test_an_empty_ledger_is_one(path: Place) -> None:
     with Ledger.create(path, ORIGIN, KEY) as empty:
         assert (empty.size, empty.last(), empty.tail(5), empty.head().root) == (0, None, (), merkle.EMPTY_ROOT)
         assert empty.append([]) == () and empty.verify().size == 0
@@ -124,7 +104,7 @@ def test_the_same_execution_is_recorded_once(ledger: Ledger) -> None:
     ledger.verify()
 
 
-def test_the_same_execution_with_other_content_is_refused_and_nothing_of_the_batch_stays(path: Path) -> None:
+def test_the_same_execution_with_other_content_is_refused_and_nothing_of_the_batch_stays(path: Place) -> None:
     with Ledger.create(path, ORIGIN, KEY) as made:
         made.append([NewEntry("a", "run", "s", b"one")])
         for kind, system, body in (("a", "s", b"two"), ("b", "s", b"one"), ("a", "t", b"one")):
@@ -145,18 +125,18 @@ def test_a_record_that_says_something_else_than_its_columns_is_not_recorded(ledg
 @pytest.mark.parametrize("wrong", [NewEntry("a", "b", "c", b""), NewEntry("a", "b", "c", b"x" * (LARGEST_BODY + 1)),
                                    NewEntry("", "b", "c", b"x"), NewEntry("a", "", "c", b"x")],
                          ids=lambda n: repr(n)[:50])
-def test_a_record_without_a_body_a_kind_or_a_key_or_too_large_is_misuse(path: Path, wrong: NewEntry) -> None:
+def test_a_record_without_a_body_a_kind_or_a_key_or_too_large_is_misuse(path: Place, wrong: NewEntry) -> None:
     with Ledger.create(path, ORIGIN, KEY) as made, pytest.raises(Misused):
         made.append([wrong])
 
 
-def test_the_largest_record_fits_and_a_record_may_be_about_no_system(path: Path) -> None:
+def test_the_largest_record_fits_and_a_record_may_be_about_no_system(path: Place) -> None:
     with Ledger.create(path, ORIGIN, KEY) as made:
         made.append([NewEntry("a", "b", "", b"x" * LARGEST_BODY)])
         assert made.verify().size == 1
 
 
-def test_a_reader_reads_without_the_key_and_cannot_write(ledger: Ledger, path: Path) -> None:
+def test_a_reader_reads_without_the_key_and_cannot_write(ledger: Ledger, path: Place) -> None:
     with reopened(path) as reader:
         assert reader.head() == ledger.head() and reader.verify().size == 11
         with pytest.raises(Misused):
@@ -169,7 +149,7 @@ def test_a_reader_reads_without_the_key_and_cannot_write(ledger: Ledger, path: P
         pickle.dumps(ledger)
 
 
-def test_the_wrong_key_opens_nothing(ledger: Ledger, path: Path) -> None:
+def test_the_wrong_key_opens_nothing(ledger: Ledger, path: Place) -> None:
     stranger = SigningKey.generate()
     with pytest.raises(LedgerCorrupt):
         Ledger.open(path, stranger.public)
@@ -177,63 +157,10 @@ def test_the_wrong_key_opens_nothing(ledger: Ledger, path: Path) -> None:
         Ledger.open(path, KEY.public, stranger)
 
 
-def test_a_ledger_is_never_overwritten_and_a_missing_one_is_not_made_by_opening(ledger: Ledger, path: Path) -> None:
-    with pytest.raises(HomeUnusable):
-        Ledger.create(path, ORIGIN, KEY)
-    for missing in (path.parent / "none.db", path.parent / "no folder" / "none.db"):
-        with pytest.raises(HomeUnusable):
-            Ledger.open(missing, KEY.public)
-        assert not missing.exists()
-    with pytest.raises(HomeUnusable):
-        Ledger.create(path.parent / "no folder" / "new.db", ORIGIN, KEY)
-    assert sorted(p.name for p in path.parent.iterdir() if not p.name.startswith(path.name)) == []
-
-
-@pytest.mark.parametrize("content", [b"", b"not a database at all, but long enough to be one" * 100])
-def test_a_file_that_is_no_ledger_is_refused(path: Path, content: bytes) -> None:
-    path.write_bytes(content)
-    with pytest.raises(LedgerCorrupt):
-        Ledger.open(path, KEY.public)
-
-
-def test_another_applications_database_is_refused(path: Path) -> None:
-    other = sqlite3.connect(path)
-    other.execute("CREATE TABLE t (x)")
-    other.close()
-    with pytest.raises(LedgerCorrupt):
-        Ledger.open(path, KEY.public)
-
-
-def test_it_syncs_fully_and_writes_ahead(ledger: Ledger) -> None:
-    raw = sqlite3.connect(ledger.path)
-    assert raw.execute("PRAGMA journal_mode").fetchone() == ("wal",)
-    raw.close()
-    database = ledger._connection()
-    database.set_authorizer(None)
-    assert database.execute("PRAGMA synchronous").fetchone() == (2,)
-    assert database.execute("PRAGMA recursive_triggers").fetchone() == (1,)
-
-
-def test_a_full_disk_is_said_and_leaves_the_ledger_as_it_was(ledger: Ledger) -> None:
-    database = ledger._connection()
-    database.set_authorizer(None)
-    pages = database.execute("PRAGMA page_count").fetchone()[0]
-    database.execute(f"PRAGMA max_page_count = {pages}")
-    with pytest.raises(HomeUnusable, match="full"):
-        ledger.append([NewEntry("stage", f"big-{i}", "credit", f"stage big-{i} credit {'x' * 60_000}".encode(),
-                                subjects_of(f"stage big-{i} credit {'x' * 60_000}".encode())) for i in range(4)])
-    ledger.close()
-    assert ledger.verify().size == 11
-
-
-def test_a_lock_that_is_never_released_is_busy(ledger: Ledger, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ledger_module, "_WAIT_SECONDS", 0.1)
-    holder = sqlite3.connect(path, isolation_level=None)
-    holder.execute("BEGIN IMMEDIATE")
-    with Ledger.open(path, KEY.public, KEY) as waiting, pytest.raises(Busy):
+def test_a_lock_that_is_never_released_is_busy(ledger: Ledger, path: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ledger_store, "WAIT_SECONDS", 0.1)
+    with held(path), Ledger.open(path, KEY.public, KEY) as waiting, pytest.raises(Busy):
         waiting.append([new(11)])
-    holder.execute("ROLLBACK")
-    holder.close()
 
 
 # Honest code cannot change anything, whatever it tries
@@ -248,56 +175,33 @@ STATEMENTS = [
     "UPDATE node SET hash = zeroblob(32)", "DELETE FROM node", "REPLACE INTO node VALUES (1, 0, zeroblob(32))",
     "INSERT INTO node VALUES (1, 77, zeroblob(31))", "INSERT INTO node VALUES (3, 0, zeroblob(32))",
     "UPDATE checkpoint SET note = ''", "DELETE FROM checkpoint", "REPLACE INTO checkpoint SELECT * FROM checkpoint",
-    "INSERT INTO checkpoint VALUES (12, '')", "REPLACE INTO checkpoint VALUES (11, '')",
+    "INSERT INTO checkpoint VALUES (12, '', '')", "REPLACE INTO checkpoint VALUES (11, '', '')",
     "UPDATE subject SET role = 'x'", "DELETE FROM subject", "REPLACE INTO subject SELECT * FROM subject",
-    "INSERT INTO subject SELECT digest, 'input', 3 FROM subject WHERE idx = 3",
-    "INSERT INTO subject SELECT digest, 'input', 10 FROM subject WHERE idx = 3",
-    "INSERT INTO subject SELECT digest, 'input', 11 FROM subject WHERE idx = 3",
+    "INSERT INTO subject SELECT bucket, digest, 'input', 3 FROM subject WHERE idx = 3",
+    "INSERT INTO subject SELECT bucket, digest, 'input', 10 FROM subject WHERE idx = 3",
+    "INSERT INTO subject SELECT bucket, digest, 'input', 11 FROM subject WHERE idx = 3",
 ]
 
 
 @pytest.mark.parametrize("statement", STATEMENTS)
-def test_any_connection_is_stopped_by_the_files_own_triggers(ledger: Ledger, path: Path, statement: str) -> None:
-    raw = sqlite3.connect(path)
-    with pytest.raises(sqlite3.IntegrityError):
-        raw.execute(statement)
-    raw.close()
+def test_any_connection_is_stopped_by_the_files_own_triggers(ledger: Ledger, path: Place, statement: str) -> None:
+    if in_postgres(path) and "REPLACE" in statement:
+        pytest.skip("Postgres has no REPLACE; its ON CONFLICT DO UPDATE is in test_ledger_postgres")
+    database = raw(path)
+    with pytest.raises((sqlite3.IntegrityError, psycopg.IntegrityError)):
+        database.execute(spoken(path, statement))
+    database.close()
     assert ledger.verify().size == 11
 
 
-@pytest.mark.parametrize("statement", [
-    "UPDATE entry SET body = x'00'", "DELETE FROM entry", "DROP TABLE entry", "DROP TRIGGER entry_no_update",
-    "ALTER TABLE entry RENAME TO e", "ATTACH ':memory:' AS m", "CREATE TABLE t (x)", "PRAGMA synchronous = OFF",
-    "CREATE TEMP TRIGGER t BEFORE INSERT ON entry BEGIN SELECT RAISE(IGNORE); END", "VACUUM",
-])
-def test_this_programs_connections_may_not_even_ask(ledger: Ledger, path: Path, statement: str) -> None:
-    with reopened(path) as reader:
-        for each in (ledger, reader):
-            with pytest.raises(sqlite3.DatabaseError):
-                each._connection().execute(statement)
-
-
 # Somebody edits the file, past the triggers
-
-def edited(path: Path, *statements: str, values: tuple[object, ...] = ()) -> None:
-    """Drop the triggers, edit, and put the triggers back: what an administrator of the disk can do."""
-    raw = sqlite3.connect(path, isolation_level=None)
-    triggers = raw.execute("SELECT name, sql FROM sqlite_master WHERE type = 'trigger'").fetchall()
-    for name, _ in triggers:
-        raw.execute(f"DROP TRIGGER {name}")
-    for statement in statements:
-        raw.execute(statement, values if "?" in statement else ())
-    for _, sql in triggers:
-        raw.execute(sql)
-    raw.close()
-
 
 def sha(body: bytes) -> bytes:
     return hashlib.sha256(b"\0" + body).digest()
 
 
 FORGED = b"stage run-4 credit thing-4 thing-1 forged"
-EDITS: dict[str, Callable[[Path], None]] = {
+EDITS: dict[str, Callable[[Place], None]] = {
     "a body": lambda p: edited(p, "UPDATE entry SET body = ? WHERE idx = 4", values=(FORGED,)),
     "a leaf": lambda p: edited(p, "UPDATE entry SET leaf = zeroblob(32) WHERE idx = 4"),
     "a body with its leaf": lambda p: edited(p, "UPDATE entry SET body = ?1, leaf = ?2 WHERE idx = 4",
@@ -327,15 +231,15 @@ EDITS: dict[str, Callable[[Path], None]] = {
     "the newest checkpoint deleted": lambda p: edited(p, "DELETE FROM checkpoint WHERE size = 11"),
     "every checkpoint deleted": lambda p: edited(p, "DELETE FROM checkpoint"),
     "a subject hidden": lambda p: edited(p, "DELETE FROM subject WHERE idx = 4"),
-    "a subject invented": lambda p: edited(p, "INSERT INTO subject SELECT digest, role, 5 FROM subject WHERE idx = 4"),
+    "a subject invented": lambda p: edited(p, "INSERT INTO subject SELECT bucket, digest, role, 5 FROM subject WHERE idx = 4 AND role = 'output'"),
     "a subject of no entry": lambda p: edited(
-        p, "INSERT INTO subject SELECT digest, role, 99 FROM subject WHERE idx = 4"),
+        p, "INSERT INTO subject SELECT bucket, digest, role, 99 FROM subject WHERE idx = 4"),
     "a role": lambda p: edited(p, "UPDATE subject SET role = 'input' WHERE idx = 4"),
 }
 
 
 @pytest.mark.parametrize("edit", EDITS)
-def test_verification_finds_an_edit_of(ledger: Ledger, path: Path, edit: str) -> None:
+def test_verification_finds_an_edit_of(ledger: Ledger, path: Place, edit: str) -> None:
     ledger.close()
     EDITS[edit](path)
     with pytest.raises(LedgerCorrupt):
@@ -343,7 +247,7 @@ def test_verification_finds_an_edit_of(ledger: Ledger, path: Path, edit: str) ->
 
 
 @pytest.mark.parametrize("edit", ["a body", "a leaf", "a body with its leaf", "a kind", "a system"])
-def test_reading_an_edited_entry_is_refused_at_once(ledger: Ledger, path: Path, edit: str) -> None:
+def test_reading_an_edited_entry_is_refused_at_once(ledger: Ledger, path: Place, edit: str) -> None:
     EDITS[edit](path)
     with reopened(path) as reader:
         for read in (lambda: reader.entry(4), lambda: reader.by_subject(sha256_bytes(b"thing-4")), reader.entries,
@@ -355,42 +259,16 @@ def test_reading_an_edited_entry_is_refused_at_once(ledger: Ledger, path: Path, 
 
 @pytest.mark.parametrize("edit", ["a peak", "the newest checkpoint", "the newest checkpoint deleted",
                                   "the last entry cut off", "an entry added without a signature"])
-def test_an_edited_ledger_is_not_extended(ledger: Ledger, path: Path, edit: str) -> None:
+def test_an_edited_ledger_is_not_extended(ledger: Ledger, path: Place, edit: str) -> None:
     ledger.close()
     EDITS[edit](path)
     with pytest.raises(LedgerCorrupt), Ledger.open(path, KEY.public, KEY) as writer:
         writer.append([new(20)])
 
 
-@pytest.mark.parametrize("statement", [
-    "DROP TRIGGER entry_no_update", "CREATE VIEW v AS SELECT 1", "CREATE TABLE t (x)",
-    "CREATE TRIGGER t AFTER INSERT ON entry BEGIN SELECT 1; END",
-])
-def test_a_ledger_whose_tables_or_triggers_were_changed_is_not_opened(
-        ledger: Ledger, path: Path, statement: str) -> None:
-    ledger.close()
-    raw = sqlite3.connect(path)
-    raw.execute(statement)
-    raw.close()
-    with pytest.raises(LedgerCorrupt, match="tables or triggers"):
-        reopened(path)
-
-
-@pytest.mark.parametrize("offset", [0, 20, 100, 4096, 9000, -1])
-def test_overwritten_bytes_of_the_file_are_found_or_harmless(ledger: Ledger, path: Path, offset: int) -> None:
-    before = ledger.verify()
-    ledger.close()
-    content = bytearray(path.read_bytes())
-    start = offset % len(content)
-    content[start:start + 40] = b"\xa5" * len(content[start:start + 40])
-    path.write_bytes(content)
-    with contextlib.suppress(LedgerCorrupt, HomeUnusable):
-        assert reopened(path).verify() == before
-
-
 # Somebody has the log's key too
 
-def forged_from(path: Path, target: Path, size: int, changed: int) -> None:
+def forged_from(path: Place, target: Path, size: int, changed: int) -> None:
     """A whole new ledger with one entry changed, signed with the stolen key."""
     with Ledger.create(target, ORIGIN, KEY) as forged, reopened(path) as real:
         for entry in real.entries()[:size]:
@@ -399,7 +277,7 @@ def forged_from(path: Path, target: Path, size: int, changed: int) -> None:
 
 
 def test_a_rewrite_with_the_stolen_key_is_caught_by_a_head_kept_elsewhere(
-        ledger: Ledger, path: Path, tmp_path: Path) -> None:
+        ledger: Ledger, path: Place, tmp_path: Path) -> None:
     kept = ledger.head()
     forged_from(path, tmp_path / "forged.db", 11, changed=4)
     with reopened(tmp_path / "forged.db") as forged:
@@ -408,7 +286,7 @@ def test_a_rewrite_with_the_stolen_key_is_caught_by_a_head_kept_elsewhere(
             forged.verify([kept])
 
 
-def test_a_rewrite_after_the_head_was_kept_is_not_covered_by_it(ledger: Ledger, path: Path, tmp_path: Path) -> None:
+def test_a_rewrite_after_the_head_was_kept_is_not_covered_by_it(ledger: Ledger, path: Place, tmp_path: Path) -> None:
     frontier = Frontier()
     for entry in ledger.entries()[:4]:
         frontier.append(entry.leaf)
@@ -418,20 +296,10 @@ def test_a_rewrite_after_the_head_was_kept_is_not_covered_by_it(ledger: Ledger, 
     assert reopened(tmp_path / "forged.db").verify([kept]).size == 11
 
 
-def test_an_older_copy_is_caught_by_a_head_beyond_it(ledger: Ledger, path: Path, tmp_path: Path) -> None:
+def test_an_older_copy_is_caught_by_a_head_beyond_it(ledger: Ledger, path: Place, tmp_path: Path) -> None:
     forged_from(path, tmp_path / "older.db", 8, changed=-1)
     with pytest.raises(LedgerCorrupt, match=r"11 entries, is beyond its 8"):
         reopened(tmp_path / "older.db").verify([ledger.head()])
-
-
-def test_a_restored_backup_is_caught_too(ledger: Ledger, path: Path, tmp_path: Path) -> None:
-    ledger.close()
-    shutil.copy(path, tmp_path / "backup.db")
-    ledger.append([new(11)])
-    kept = ledger.head()
-    with pytest.raises(LedgerCorrupt, match="beyond"):
-        reopened(tmp_path / "backup.db").verify([kept])
-    assert ledger.verify([kept]).size == 12
 
 
 def test_a_head_of_another_log_is_refused(ledger: Ledger) -> None:
@@ -441,27 +309,27 @@ def test_a_head_of_another_log_is_refused(ledger: Ledger) -> None:
 
 # Many at once
 
-def _append_many(path: Path, seed: bytes, start: int) -> None:
+def _append_many(path: Place, seed: bytes, start: int) -> None:
     with Ledger.open(path, SigningKey.from_seed(seed).public, SigningKey.from_seed(seed)) as writer:
         for i in range(start, start + 25):
             writer.append([new(i)])
         writer.append([new(i) for i in range(start + 25, start + 30)])
 
 
-@pytest.mark.parametrize("how", ["fork", "spawn"])
-def test_four_writing_processes_leave_no_gap(path: Path, how: str) -> None:
+@pytest.mark.parametrize("how", ["fork", pytest.param("spawn", marks=pytest.mark.slow)])
+def test_eight_writing_processes_leave_no_gap(path: Place, how: str) -> None:
     Ledger.create(path, ORIGIN, KEY).close()
     context: Any = multiprocessing.get_context(how)
-    writers = [context.Process(target=_append_many, args=(path, b"k" * 32, 100 * i)) for i in range(4)]
+    writers = [context.Process(target=_append_many, args=(path, b"k" * 32, 100 * i)) for i in range(8)]
     for writer in writers:
         writer.start()
     for writer in writers:
         writer.join(120)
-    assert [writer.exitcode for writer in writers] == [0] * 4
+    assert [writer.exitcode for writer in writers] == [0] * 8
     with reopened(path) as reader:
-        assert reader.verify().size == 120
+        assert reader.verify().size == 240
         recorded = {entry.dedup for entry in reader.entries()}
-        assert recorded == {f"run-{100 * w + i}" for w in range(4) for i in range(30)}
+        assert recorded == {f"run-{100 * w + i}" for w in range(8) for i in range(30)}
 
 
 def _use_inherited(ledger: Ledger, answers: multiprocessing.SimpleQueue[int]) -> None:
@@ -492,63 +360,6 @@ def test_threads_share_one_ledger(ledger: Ledger) -> None:
     for thread in threads:
         thread.join()
     assert ledger.verify().size == 41
-
-
-_WRITER = """
-import sys
-from pathlib import Path
-from compliance_assets.evidence.ledger import Ledger, NewEntry
-from compliance_assets.trust.keys import SigningKey
-key = SigningKey.from_seed(b"k" * 32)
-ledger = Ledger.open(Path(sys.argv[1]), key.public, key)
-number = int(sys.argv[2])
-while True:
-    body = f"stage run-{number} credit".encode()
-    ledger.append([NewEntry("stage", f"run-{number}", "credit", body)])
-    print(f"run-{number}", flush=True)
-    number += 1
-"""
-
-
-def killed(path: Path, rounds: int) -> None:
-    """Kill a writer in the middle of its work, again and again: the ledger verifies and holds all it acknowledged."""
-    Ledger.create(path, ORIGIN, KEY).close()
-    acknowledged: set[str] = set()
-    for number in range(rounds):
-        writer = subprocess.Popen([sys.executable, "-c", _WRITER, str(path), str(number * 1_000_000)], text=True,
-                                  stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)})
-        assert writer.stdout is not None
-        acknowledged.add(writer.stdout.readline().strip())
-        time.sleep(0.05 + 0.011 * (number % 9))
-        writer.send_signal(signal.SIGKILL)
-        acknowledged |= {line.strip() for line in writer.stdout if line.endswith("\n")}
-        writer.stdout.close()
-        writer.wait()
-        with reopened(path) as reader:
-            reader.verify()
-            assert acknowledged <= {entry.dedup for entry in reader.entries()}
-    assert len(acknowledged) > rounds
-
-
-def test_three_kills_lose_no_acknowledged_record(path: Path) -> None:
-    killed(path, 3)
-
-
-@pytest.mark.slow
-def test_forty_kills_lose_no_acknowledged_record(path: Path) -> None:
-    killed(path, 40)
-
-
-def test_appending_does_not_slow_down_as_the_ledger_grows(path: Path) -> None:
-    """The work per append is a few rows: counted in statements that touch the tree, not in seconds."""
-    with Ledger.create(path, ORIGIN, KEY) as made:
-        for size in (1, 1000):
-            made.append([NewEntry("a", f"{size}-{i}", "s", b"x%d" % i) for i in range(size)])
-            seen: list[str] = []
-            made._connection().set_trace_callback(seen.append)
-            made.append([NewEntry("a", f"one more {size}", "s", b"y")])
-            made._connection().set_trace_callback(None)
-            assert sum("node" in statement for statement in seen) <= 2 * size.bit_length() + 12
 
 
 def test_a_digest_given_as_text_finds_what_a_digest_finds(ledger: Ledger) -> None:

@@ -112,7 +112,7 @@ def test_each_asset_has_its_charts(filed: Filed) -> None:
     names = {asset: [chart.name for chart in for_asset(asset, *filed[asset])] for asset in ASSETS}
     assert names == {
         "dataset": ["population"], "features": ["feature_ranges", "proxies"], "candidate_model": ["training"],
-        "evaluation_report": ["findings", "fairness_by_group", "reliability", "robustness", "drift"],
+        "evaluation_report": ["findings", "fairness_by_group", "reliability", "robustness", "robustness_curve", "drift"],
     }
     assert [chart.name for chart in for_asset("integration_report", {}, filed["evaluation_report"][1])] == ["findings"]
 

@@ -13,7 +13,8 @@ from compliance_assets.metrics.groups import Cells
 
 ALL = ("selection_rate_ratio", "selection_rate_difference", "equal_opportunity_difference",
        "equalized_odds_difference", "false_positive_rate_difference", "average_odds_difference",
-       "predictive_parity_difference", "accuracy_difference", "roc_auc_difference")
+       "predictive_parity_difference", "negative_predictive_value_difference", "accuracy_difference", "equal_opportunity_ratio",
+       "equalized_odds_ratio", "false_positive_rate_ratio", "false_negative_rate_ratio", "roc_auc_difference")
 
 
 def lender(n=3000, seed=0):
@@ -37,6 +38,9 @@ def by_fairlearn(y, decision, groups):
     def gap(metric):
         return fl.MetricFrame(metrics=metric, y_true=y, y_pred=decision, sensitive_features=groups).difference()
 
+    def ratio(metric):
+        return fl.MetricFrame(metrics=metric, y_true=y, y_pred=decision, sensitive_features=groups).ratio()
+
     tpr, fpr = gap(fl.true_positive_rate), gap(fl.false_positive_rate)
     sensitive = {"sensitive_features": groups}
     return {
@@ -46,6 +50,10 @@ def by_fairlearn(y, decision, groups):
         "equal_opportunity_difference": tpr, "false_positive_rate_difference": fpr,
         "average_odds_difference": (tpr + fpr) / 2, "predictive_parity_difference": gap(precision_score),
         "accuracy_difference": gap(accuracy_score),
+        "negative_predictive_value_difference": gap(lambda t, p: precision_score(t, p, pos_label=0)),
+        "equal_opportunity_ratio": fl.equal_opportunity_ratio(y, decision, **sensitive),
+        "equalized_odds_ratio": fl.equalized_odds_ratio(y, decision, **sensitive),
+        "false_positive_rate_ratio": ratio(fl.false_positive_rate), "false_negative_rate_ratio": ratio(fl.false_negative_rate),
     }
 
 
@@ -98,6 +106,21 @@ def test_the_auc_gap_is_the_gap_of_the_groups_aucs():
     assert measured.value == pytest.approx(abs(aucs["female"] - aucs["male"]), abs=1e-12)
     with pytest.raises(ComplianceError, match="needs scores"):
         one("roc_auc_difference", y, decision, attributes)
+
+
+def test_the_distance_of_two_groups_scores_is_scipys():
+    from scipy.stats import ks_2samp
+
+    y, decision, score, attributes = lender()
+    score = np.round(score, 2)  # ties
+    measured = one("score_distribution_distance", y, decision, attributes, score=score)
+    women = attributes["sex"] == "female"
+    assert measured.value == pytest.approx(ks_2samp(score[women], score[~women]).statistic, abs=1e-12)
+    assert measured.lower <= measured.value <= measured.upper
+    three = one("score_distribution_distance", y, decision, attributes, over="age", score=score)
+    assert three.value == max(group.value for group in three.groups) and len(three.groups) == 3
+    with pytest.raises(ComplianceError, match="needs scores"):
+        one("score_distribution_distance", y, decision, attributes)
 
 
 def test_row_order_does_not_change_a_bit():

@@ -78,6 +78,12 @@ def body(**changes):
                 "serves": {"host": "127.0.0.1", "port": 8080, "admin_port": 8090, "server_ports": [8100, 8103]},
             },
         },
+        "anchors": {
+            "demanded": ["witness", "git"],
+            "fresh_for": "24h",
+            "witnesses": [{"name": "witness.example/1", "key": machine(30), "address": "https://witness.example"}],
+            "git": {"repository": "../heads", "remote": "origin", "signer": ssh(31)},
+        },
         "definitions": {"approved_by": [{"role": "governance_lead", "people": 1}]},
     }
     for path, value in changes.items():
@@ -107,6 +113,12 @@ def test_a_healthy_organisation_is_read(tmp_path):
     ("changes", "key", "words"),
     [
         ({"people__1__id": "p-ada"}, "people[1].id", "already that of p-ada"),
+        ({"anchors": None}, "anchors", "demands at least one anchor of the ledger outside this host"),
+        ({"anchors__demanded": []}, "anchors", "demands at least one anchor of the ledger outside this host"),
+        ({"anchors__witnesses": []}, "anchors.demanded[0]", "no anchor of the kind witness is declared"),
+        ({"anchors__witnesses__0__key": machine(10)}, "anchors.witnesses[0]", "not a witness of its own"),
+        ({"anchors__witnesses__0__address": "witness.example"}, "anchors.witnesses[0].address", "must begin with https://"),
+        ({"anchors__git__signer": "no key"}, "anchors.git.signer", "not an OpenSSH public key"),
         ({"people__1__id": "Ben Smith"}, "people[1].id", "pseudonymous id"),
         ({"people__1__roles": []}, "people[1].roles", "at least 1"),
         ({"people__1__git": ["ADA@example.org"]}, "people[1].git", "already that of p-ada"),

@@ -11,7 +11,7 @@ import pytest
 
 from compliance_assets.errors import ArtefactCorrupt, OutOfTurn
 from compliance_assets.policy.gates import Verdict
-from compliance_assets.stages import s4_gates
+from compliance_assets.stages import s4_drift, s4_holdout, s4_robustness
 from compliance_assets.stages import s4_model_evaluation as s4
 from compliance_assets.stages.s1_data_preparation import parquet_bytes
 from compliance_assets.stages.s3_model_training import CandidateModel
@@ -198,14 +198,14 @@ def test_scores_that_are_not_numbers_are_errors_in_every_gate_that_reads_them(tm
     made = bench(tmp_path, **LINEAR)
     model = made.trained().value
     made.references = {"production": _kept(made, model)}
-    real = s4_gates.favourable_scores
+    real = s4_holdout.favourable_scores
 
     def broken(estimator: object, frame: pl.DataFrame) -> np.ndarray:
         scores = real(estimator, frame)
         scores[3] = np.nan
         return scores
 
-    for module in (s4, s4_gates):
+    for module in (s4, s4_holdout, s4_drift, s4_robustness):
         monkeypatch.setattr(module, "favourable_scores", broken)
     evaluated = made.evaluated(model)
     gates = made.evaluation_gates(evaluated, model)

@@ -247,7 +247,7 @@ def test_every_measured_value_on_the_review_is_the_records_and_links_to_it(in_re
 def test_each_chart_has_a_table_of_the_same_numbers(in_review: Path) -> None:
     page = Visitor(in_review).see(REVIEW)
     figures = list(page.elements("figure"))
-    assert len(figures) == 4
+    assert len(figures) == 5
     for figure in figures:
         assert figure.find("{http://www.w3.org/2000/svg}svg") is not None and figure.find(f".//{HTML}table") is not None
     assert "84.4 %" in page.text or re.search(r"\d\d\.\d %", page.text)
@@ -341,7 +341,7 @@ def test_every_link_leads_somewhere_and_every_page_is_valid_and_whole(world: str
             Seen(path, answer).check()
 
 
-@pytest.mark.parametrize("path", ["/", REVIEW, "/releases", "/ledger", "/ledger/7", "/provenance", "/definitions", f"/definitions/{SYSTEM}", "/health",
+@pytest.mark.parametrize("path", ["/", REVIEW, "/dashboard", "/releases", "/ledger", "/ledger/7", "/provenance", "/definitions", f"/definitions/{SYSTEM}", "/health",
                                   "/runs/test-run", "/ledger/verification", "/nowhere"])
 def test_a_page_is_valid_and_whole(path: str, reviewed_world: Path) -> None:
     from compliance_assets_tests.web.visitor import Seen

@@ -12,7 +12,7 @@ from compliance_assets_tests.project import SYSTEM
 from compliance_assets_tests.web.browser import chromium
 from compliance_assets_tests.web.serving_asgi import free_socket, served
 
-PATHS = ("/", f"/systems/{SYSTEM}/review", "/releases", "/ledger", "/ledger/7", "/ledger/verification", "/provenance", "/definitions",
+PATHS = ("/", f"/systems/{SYSTEM}/review", "/dashboard", "/releases", "/ledger", "/ledger/7", "/ledger/verification", "/provenance", "/definitions",
          f"/definitions/{SYSTEM}", "/health", "/runs/test-run")
 
 

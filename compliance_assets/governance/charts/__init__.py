@@ -18,6 +18,7 @@ from compliance_assets.governance.charts import (
     population,
     proxies,
     reliability,
+    robustness_curve,
     training,
 )
 from compliance_assets.governance.charts.chart import Chart, as_markdown_image, markdown_table
@@ -47,5 +48,5 @@ def for_asset(asset: str, report: Mapping[str, Any], gates: Sequence[GateReport]
         return (training.chart(report),)
     if asset == "evaluation_report":
         return (findings.chart(gates), group_bars.chart(report, minimum_group), reliability.chart(report),
-                bounded_bars.robustness(gates), bounded_bars.drift(gates))
+                bounded_bars.robustness(gates), robustness_curve.chart(report), bounded_bars.drift(gates))
     return (findings.chart(gates),)

@@ -1,0 +1,220 @@
+"""What happened to one system, as a list of plain events: gates judged, candidates trained, decisions, rollouts, returns.
+
+One gate verdict counts once: the first definite one for the same candidate, gate version and bounds, so that running a thing
+again does not improve a rate. Where a bound was changed, what was judged before and after are different questions: a loosened
+bound must not look like progress.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from compliance_assets.evidence.archive import Record
+from compliance_assets.pipeline import River
+from compliance_assets.policy.gates import Finding, GateReport, Verdict
+from compliance_assets.policy.river import RIVER, rule_named
+from compliance_assets.trust.canonical import Digest, parse_rfc3339
+
+DEFINITE = (Verdict.PASS, Verdict.FAIL, Verdict.INCONCLUSIVE, Verdict.INSUFFICIENT_DATA)
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One definite verdict of one gate. `failed`: (attribute, metric) of each finding that stopped it; `margin`: see `margin_of`."""
+
+    gate: str
+    version: int
+    bounds: tuple[tuple[str, str], ...]
+    verdict: Verdict
+    at: datetime
+    index: int
+    failed: tuple[tuple[str, str], ...]
+    margin: float | None
+
+    @property
+    def passed(self) -> bool:
+        return self.verdict is Verdict.PASS
+
+
+@dataclass(frozen=True)
+class Deployed:
+    """One release on its way to everybody, with when each step was reached; None where no record says so."""
+
+    approval: str
+    trained: datetime
+    staged: datetime | None
+    ready: datetime | None
+    """The integration report passed: people could decide from here on."""
+    decided: datetime | None
+    exposed: datetime | None
+    full: datetime
+    index: int
+
+
+@dataclass(frozen=True)
+class Blocked:
+    """One release that people, or the time they took, kept from production. `why`: rejected, deferred, revoked, expired or waiting."""
+
+    why: str
+    at: datetime
+    index: int
+
+
+@dataclass(frozen=True)
+class Decided:
+    """One decision by one person: how long after the release was ready, and how long the evidence was open before."""
+
+    person: str
+    decision: str
+    at: datetime
+    hours: float | None
+    opened_seconds: int
+    index: int
+
+
+@dataclass(frozen=True)
+class History:
+    """Everything the dashboard counts for one system, each list oldest first."""
+
+    system: str
+    now: datetime
+    judged: tuple[Judged, ...]
+    halted_before_fairness: int
+    trained: tuple[tuple[str, datetime], ...]
+    """Digest of each candidate model that was trained and when; one that failed a training gate too."""
+    staged: frozenset[str]
+    deployed: tuple[Deployed, ...]
+    blocked: tuple[Blocked, ...]
+    decisions: tuple[Decided, ...]
+    returns: tuple[tuple[str, bool, datetime, int], ...]
+    """(action, was it an emergency, when, ledger index) of each rollback and withdrawal."""
+    unapproved_runs: tuple[int, ...]
+    """Ledger indices of stage records made under a definition that was not in force."""
+    definitions: tuple[tuple[datetime, int], ...]
+    """When each definition of the system was proposed."""
+    executed: int
+    reused: int
+    holdouts: dict[str, int]
+    """How many definite evaluations each feature set's holdout has answered."""
+
+
+def history_of(river: River, system: str) -> History:
+    """Read one system's records. Only authentic ones count; what is not on record is not here."""
+    stages = sorted((record for rule in RIVER for record in river.archive.made_by(system, rule.name)), key=lambda record: record.index)
+    environment = river.definition(system).system.deployment.environment
+    steps = [record for record in river.archive.deployments(environment) if record.body.system == system]
+    by_output = {record.body.output: record for record in stages if record.body.outcome != "error"}
+    evaluated = [record for record in stages if record.body.stage == "model_evaluation" and record.body.outcome != "error"]
+    trained = {record.body.output: _at(record) for record in reversed(stages)
+               if record.body.stage == "model_training" and record.body.outcome != "error"}
+    rollouts = tuple(one for one in (_deployed(record, steps, by_output) for record in steps
+                                     if record.body.action == "full_rollout") if one is not None)
+    decisions = tuple(_decisions(river, system, stages))
+    return History(
+        system, river.now(), tuple(_judged(stages)),
+        sum(any(report.gate == "fairness" and report.verdict is Verdict.NOT_RUN for report in record.body.reports) for record in evaluated),
+        tuple(sorted(trained.items(), key=lambda item: item[1])),
+        frozenset(record.body.inputs["candidate_model"] for record in stages
+                  if record.body.stage == "model_registration" and record.body.outcome == "passed"),
+        rollouts, tuple(_blocked(river, system, stages, steps, decisions)), decisions,
+        tuple((record.body.action, "emergency" in record.body.evidence and bool(record.body.evidence["emergency"]),
+               parse_rfc3339(record.body.at), record.index) for record in steps if record.body.action in ("rolled_back", "withdrawn")),
+        tuple(record.index for record in stages if not record.body.definition_in_force),
+        tuple((parse_rfc3339(record.body.at), record.index) for record in river.archive.of_kind("definition", system)),
+        len(stages), len(river.archive.of_kind("reuse", system)), _holdouts(evaluated))
+
+
+def margin_of(finding: Finding) -> float | None:
+    """Distance of the judged end from the bound, in bounds: 0.1 is a tenth of the bound away from failing, negative has failed."""
+    try:
+        bound = float(finding.bound)
+        found = {"lower": finding.lower, "upper": finding.upper, "point": finding.value}[finding.judged_on]
+        distance = {">=": 1.0, "<=": -1.0}[finding.comparator] * (float(found or "nan") - bound)
+    except (KeyError, ValueError):
+        return None
+    margin = distance / (abs(bound) or 1.0)
+    return margin if margin == margin else None
+
+
+def _at(record: Record) -> datetime:
+    return parse_rfc3339(str(record.body.finished))
+
+
+def _judged(stages: Iterable[Record]) -> Iterable[Judged]:
+    seen: set[tuple[Any, ...]] = set()
+    for record in stages:
+        if record.body.outcome == "error":
+            continue
+        about = tuple(sorted(record.body.inputs.items())) if rule_named(record.body.stage).reports else (record.body.output,)
+        for report in record.body.reports:
+            bounds = tuple(sorted((finding.id, f"{finding.comparator} {finding.bound}") for finding in report.findings
+                                  if finding.judged_on))
+            unit = (report.gate, report.version, bounds, record.body.stage, about)
+            if report.verdict in DEFINITE and unit not in seen:
+                seen.add(unit)
+                yield Judged(report.gate, report.version, bounds, report.verdict, _at(record), record.index, _failed(report),
+                             _margin(report))
+
+
+def _failed(report: GateReport) -> tuple[tuple[str, str], ...]:
+    parts = [finding.id.split(".") for finding in report.failures]
+    return tuple((part[1], part[-1]) if len(part) > 2 else ("all", part[-1]) for part in parts)
+
+
+def _margin(report: GateReport) -> float | None:
+    return min((margin for finding in report.findings if (margin := margin_of(finding)) is not None), default=None)
+
+
+def _deployed(full: Record, steps: Iterable[Record], by_output: dict[str, Record]) -> Deployed | None:
+    body = full.body
+    staged = by_output[body.staged] if body.staged in by_output else None
+    candidate = staged.body.inputs["candidate_model"] if staged is not None else ""
+    if staged is None or candidate not in by_output:
+        return None
+    approval = by_output[body.approval] if body.approval in by_output else None
+    report = approval.body.inputs["integration_report"] if approval is not None else ""
+    exposed = [parse_rfc3339(one.body.at) for one in steps
+               if one.body.approval == body.approval and one.body.action in ("shadow_started", "canary_started", "full_rollout")]
+    return Deployed(body.approval, _at(by_output[candidate]), _at(staged), _at(by_output[report]) if report in by_output else None,
+                    _at(approval) if approval is not None else None, min(exposed, default=None), parse_rfc3339(body.at), full.index)
+
+
+def _decisions(river: River, system: str, stages: list[Record]) -> Iterable[Decided]:
+    ready = {record.body.output: _at(record) for record in stages
+             if record.body.stage == "integration_testing" and record.body.outcome == "passed"}
+    for record in river.archive.of_kind("decision", system):
+        if record.body.scope.purpose != "release":
+            continue
+        at = parse_rfc3339(record.body.issued)
+        since = [ready[str(digest)] for _, digest in record.statement.subjects if str(digest) in ready]
+        yield Decided(record.body.person, record.body.decision, at, (at - since[0]).total_seconds() / 3600 if since else None,
+                      record.body.opened_seconds, record.index)
+
+
+def _blocked(river: River, system: str, stages: list[Record], steps: list[Record], decisions: Iterable[Decided]) -> Iterable[Blocked]:
+    for one in decisions:
+        if one.decision in ("reject", "defer", "revoke"):
+            yield Blocked({"reject": "rejected", "defer": "deferred", "revoke": "revoked"}[one.decision], one.at, one.index)
+    begun = {record.body.approval for record in steps}
+    approved = {record.body.inputs["integration_report"] for record in stages if record.body.stage == "pre_deployment_approval"}
+    for record in stages:
+        if record.body.outcome != "passed":
+            continue
+        if record.body.stage == "pre_deployment_approval" and record.body.output not in begun:
+            expires = parse_rfc3339(str(river.value("approval", Digest.parse(record.body.output)).model_dump()["expires"]))
+            if expires <= river.now():
+                yield Blocked("expired", expires, record.index)
+        if record.body.stage == "integration_testing" and record.body.output == river.head(system, "integration_report") \
+                and record.body.output not in approved:
+            yield Blocked("waiting", _at(record), record.index)
+
+
+def _holdouts(evaluated: Iterable[Record]) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for record in evaluated:
+        features = record.body.inputs["features"]
+        found[features] = (found[features] if features in found else 0) + 1
+    return found

@@ -1,0 +1,195 @@
+"""The dashboard of one system as plain data: D1 to D17, each with what it says or what is missing to say it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from compliance_assets.governance.charts import Chart
+from compliance_assets.governance.charts import over_time as draw
+from compliance_assets.governance.dashboard import measures
+from compliance_assets.governance.dashboard.history import History, history_of
+from compliance_assets.governance.dashboard.measures import Durations, Rate
+from compliance_assets.pipeline import River
+from compliance_assets.policy.river import RIVER
+
+_WINDOW, _EVER = f"last {measures.WINDOW.days} days", "all time"
+SAID = ("rejected", "deferred", "revoked", "expired", "waiting")
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One line of the dashboard: number, name, what was found, in which window, how it is computed; `missing` where it cannot be."""
+
+    number: str
+    name: str
+    found: str
+    window: str
+    formula: str
+    detail: Mapping[str, Any]
+    missing: str = ""
+
+
+@dataclass(frozen=True)
+class Dashboard:
+    """One system's trends: four headlines, four pictures, every measure."""
+
+    history: History
+    tiles: tuple[tuple[str, str, str], ...]
+    """(what, the number, what it rests on)"""
+    gates: tuple[tuple[str, Rate, Rate], ...]
+    """(gate, rate in the window, rate of all time), in river order."""
+    charts: tuple[Chart, ...]
+    measures: tuple[Measure, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        return {"system": self.history.system, "as_of": self.history.now.isoformat(), "window_days": measures.WINDOW.days,
+                "gates": {name: {"window": window.as_json(), "all_time": ever.as_json()} for name, window, ever in self.gates},
+                "measures": [{"number": one.number, "name": one.name, "found": one.found, "window": one.window, "formula": one.formula,
+                              "missing": one.missing, **({"detail": dict(one.detail)} if one.detail else {})} for one in self.measures]}
+
+
+def dashboard(river: River, system: str) -> Dashboard:
+    """Read one system's records and measure them as they stand now."""
+    return of_history(history_of(river, system))
+
+
+def of_history(history: History) -> Dashboard:
+    """The same from a history that was read, or made up by a test."""
+    since = history.now - measures.WINDOW
+    recent = [one for one in history.judged if one.at >= since]
+    order = [gate.name for rule in RIVER for gate in rule.gates]
+    named = sorted({one.gate for one in history.judged}, key=order.index)
+    gates = tuple((name, measures.success(one for one in recent if one.gate == name),
+                   measures.success(one for one in history.judged if one.gate == name)) for name in named)
+    fairness = [one for one in recent if one.gate == "fairness"]
+    failed = [one for one in fairness if not one.passed]
+    parts = measures.to_production(one for one in history.deployed if one.full >= since)
+    stopped = measures.blocked(history, since)
+    whole = measures.success(recent)
+    tiles = (
+        ("Gate success, all gates", percent(whole.value), f"{whole.n} verdicts in {measures.WINDOW.days} days{_few(whole)}"),
+        ("Fairness gate failures", str(len(failed)), f"of {len(fairness)} judged; {history.halted_before_fairness} halted before fairness"),
+        ("Training to production, median", hours(parts["training to production"].median),
+         f"{parts['training to production'].n} deployments; 90 % within {hours(parts['training to production'].p90)}"),
+        ("Blocked by people or time", str(sum(stopped.values())),
+         ", ".join(f"{stopped[why]} {why}" for why in SAID if stopped[why]) or "nothing"),
+    )
+    found = _measures(history, since, whole, parts, stopped, len(fairness), len(failed))
+    return Dashboard(history, tiles, gates, _charts(history), tuple(sorted(found, key=lambda one: int(one.number[1:]))))
+
+
+def _charts(history: History) -> tuple[Chart, ...]:
+    moments = [one.at for one in history.judged] + [at for _, at in history.trained]
+    ends = measures.buckets(min(moments, default=history.now), history.now)
+    fairness = [one for one in history.judged if one.gate == "fairness"]
+    failures = [(one.at, over) for one in fairness if not one.passed for over in dict.fromkeys(over for over, _ in one.failed)]
+    return (
+        draw.rates({"all gates": measures.rolling(history.judged, ends), "fairness": measures.rolling(fairness, ends)},
+                   measures.changes(history.judged)),
+        draw.stacks("fairness-failures", "Fairness gate failures", "verdicts that failed, by protected attribute", ends,
+                    measures.counted(failures, ends)),
+        draw.waits([(one.full, (one.full - one.trained).total_seconds() / 3600) for one in history.deployed], ends),
+        draw.stacks("blocked", "Releases blocked by people or time", "rejected, deferred, revoked, expired, waiting now", ends,
+                    measures.counted(measures.blocked_events(history.blocked), ends)),
+    )
+
+
+def _measures(history: History, since: datetime, whole: Rate, parts: Mapping[str, Durations], stopped: Mapping[str, int],
+              judged: int, failed: int) -> list[Measure]:
+    return [*_of_gates(history, since, whole, judged, failed), *_of_people(history, since, parts, stopped), *_of_records(history, since)]
+
+
+def _of_gates(history: History, since: datetime, whole: Rate, judged: int, failed: int) -> list[Measure]:
+    reached = Rate(sum(digest in history.staged for digest, _ in history.trained), len(history.trained))
+    by_attribute = measures.fairness_failures(one for one in history.judged if one.at >= since)
+    margins = measures.fairness_margins(history.judged)
+    attributes = ", ".join(f"{over} {count}" for over, count in by_attribute.most_common()) or "none"
+    return [
+        Measure("D1", "Gate success rate", f"{rate(whole)}; candidates staged of those trained, ever: {rate(reached)}", _WINDOW,
+                "pass / (pass + fail + undecided); the first definite verdict of each candidate, gate version and bounds",
+                {"gates": whole.as_json(), "staged": reached.as_json()}),
+        Measure("D2", "Fairness gate failures", f"{failed} of {judged}; by attribute: {attributes}; halted before fairness, ever: "
+                f"{history.halted_before_fairness}", _WINDOW,
+                "failed fairness verdicts / judged; who was halted at an earlier gate was never judged, and stands beside it",
+                {"by_attribute": dict(by_attribute), "halted_before": history.halted_before_fairness}),
+        Measure("D9", "Fairness margin", f"{margins[-1][1]:+.3f} bounds at the last judgement" if margins else "", _EVER,
+                "smallest signed distance of a judged end to its bound, in bounds; below zero has failed",
+                {"series": [(at.isoformat(), margin) for at, margin in margins]}, "" if margins else "fairness was never judged"),
+        Measure("D10", "Drift since the baseline", "", _EVER, "drift findings of each evaluation", {},
+                "each evaluation shows its own drift; what adds up over releases is not computed yet"),
+        Measure("D15", "Holdout wear", f"the most asked holdout answered {max(history.holdouts.values())} evaluations"
+                if history.holdouts else "", _EVER, "evaluations per holdout", dict(history.holdouts),
+                "" if history.holdouts else "nothing was evaluated"),
+    ]
+
+
+def _of_people(history: History, since: datetime, parts: Mapping[str, Durations], stopped: Mapping[str, int]) -> list[Measure]:
+    deployed = {one.trained for one in history.deployed}
+    never = [(history.now - at).total_seconds() / 3600 for _, at in history.trained if at not in deployed]
+    times = [(one.full - one.trained).total_seconds() / 3600 for one in history.deployed]
+    wait, hasty = measures.latency(one for one in history.decisions if one.at >= since)
+    returns = [one for one in history.returns if one[2] >= since]
+    ways = "; ".join(f"{name}: median {hours(one.median)}, mean {hours(one.mean)}, 90 % within {hours(one.p90)} (n {one.n})"
+                     for name, one in parts.items() if one.n)
+    return [
+        Measure("D3", "Training to production", f"{ways or 'nothing was deployed'}; never deployed, ever: {len(never)}", _WINDOW,
+                "time of the full rollout minus the end of training, for each deployment",
+                {**{name: one.as_json() for name, one in parts.items()}, "never_deployed": len(never),
+                 "kaplan_meier_median_hours": measures.kaplan_meier_median(times, never)}),
+        Measure("D4", "Blocked by people or time",
+                ", ".join(f"{stopped[why]} {why}" for why in SAID if why in stopped) or "nothing", _WINDOW,
+                "releases rejected, deferred or revoked by people; approvals that lapsed unused; what waits now", dict(stopped)),
+        Measure("D5", "Approval latency", f"median {hours(wait.median)}, 90 % within {hours(wait.p90)} (n {wait.n}); decided within two "
+                f"minutes of opening: {rate(hasty)}", _WINDOW, "decision minus integration report; how long the evidence was open",
+                {**wait.as_json(), "hasty": hasty.as_json()}),
+        Measure("D8", "Exceptions", "", _EVER, "exceptions granted / candidates at the gate", {},
+                "there are none: no verdict can be excepted here"),
+        Measure("D12", "Rollbacks and withdrawals", f"{len(returns)}, {sum(emergency for _, emergency, _, _ in returns)} in an emergency",
+                _WINDOW, "deployment records of a return; the share made in an emergency", {"entries": [index for *_, index in returns]}),
+    ]
+
+
+def _of_records(history: History, since: datetime) -> list[Measure]:
+    elsewhere = "the whole store is read for it: run compliance verify, or the ledger's verification page"
+    return [
+        Measure("D6", "Evidence completeness", "", _EVER, "artefacts present and verified / artefacts named", {}, elsewhere),
+        Measure("D7", "Documentation currency", "", _EVER, "documents older than what they describe", {},
+                "the documents of a system are not generated yet"),
+        Measure("D11", "Definition changes", f"{sum(at >= since for at, _ in history.definitions)} proposed; stage records under a "
+                f"definition not in force, ever: {len(history.unapproved_runs)}", _WINDOW,
+                "definitions proposed; records whose definition was not approved when they ran",
+                {"entries": [index for _, index in history.definitions], "unapproved": list(history.unapproved_runs)}),
+        Measure("D13", "Integrity", "", _EVER, "ledger verified to its head; hash mismatches", {}, elsewhere),
+        Measure("D14", "Reuse", rate(Rate(history.reused, history.reused + history.executed)), _EVER,
+                "answers from an earlier record / all times that a stage was asked",
+                {"reused": history.reused, "executed": history.executed}),
+        Measure("D16", "Retention", "", _EVER, "records past their deadline", {}, "retention is declared and not acted on yet"),
+        Measure("D17", "Provenance coverage", "", _EVER, "deployed models whose provenance can be answered / deployed models", {},
+                "ask for one: compliance trace, or the provenance page"),
+    ]
+
+
+def percent(value: float | None) -> str:
+    return "unknown" if value is None else f"{100 * value:.1f} %"
+
+
+def rate(one: Rate) -> str:
+    """`91.3 % [88.0, 93.8], n 310`; unknown without a case."""
+    interval = one.interval
+    if interval is None:
+        return "no case"
+    return f"{percent(one.value)} [{100 * interval[0]:.1f}, {100 * interval[1]:.1f}], n {one.n}{_few(one)}"
+
+
+def _few(one: Rate) -> str:
+    return " (few)" if one.n and one.few else ""
+
+
+def hours(value: float | None) -> str:
+    """A time in the unit that people would use."""
+    if value is None:
+        return "unknown"
+    return f"{value * 60:.0f} min" if value < 1 else f"{value:.1f} h" if value < 48 else f"{value / 24:.1f} d"

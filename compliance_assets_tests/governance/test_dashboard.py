@@ -1,0 +1,142 @@
+"""The dashboard's numbers are those that a person computes by hand from the same events, and unknown where there is nothing."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from compliance_assets.governance.dashboard import measures
+from compliance_assets.governance.dashboard.history import Blocked, Decided, Deployed, History, Judged, history_of, margin_of
+from compliance_assets.governance.dashboard.summary import dashboard, of_history
+from compliance_assets.pipeline import open_river
+from compliance_assets.policy.gates import Finding, Verdict
+from compliance_assets_tests.project import OWNER, SYSTEM, copied, decide, run_to, someone, step
+
+NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
+BOUND = (("fairness.sex.selection_rate_ratio", ">= 0.8"),)
+
+
+def days(before: float) -> datetime:
+    return NOW - timedelta(days=before)
+
+
+def judged(gate: str, before: float, passed: bool = True, over: str = "sex", bounds: tuple[tuple[str, str], ...] = BOUND, margin: float = 0.1) -> Judged:
+    verdict = Verdict.PASS if passed else Verdict.FAIL
+    return Judged(gate, 1, bounds, verdict, days(before), 7, () if passed else ((over, "selection_rate_ratio"),), margin if passed else -margin)
+
+
+EMPTY = History(SYSTEM, NOW, (), 0, (), frozenset(), (), (), (), (), (), (), 0, 0, {})
+
+
+def test_rates_count_definite_verdicts_and_carry_their_interval() -> None:
+    found = measures.success([judged("fairness", 1), judged("fairness", 2), judged("fairness", 3, passed=False)])
+    assert (found.hits, found.n, found.few) == (2, 3, True)
+    assert found.interval == pytest.approx((0.20765960080204768, 0.9385081026285363))  # Wilson 2 of 3
+    assert measures.success([]).value is None and measures.success([]).interval is None
+
+
+def test_failures_are_counted_once_for_each_attribute_of_a_verdict() -> None:
+    two = replace(judged("fairness", 1, passed=False), failed=(("sex", "a"), ("sex", "b"), ("age_band", "a")))
+    assert measures.fairness_failures([two, judged("fairness", 2), judged("performance", 2, passed=False)]) == {"sex": 1, "age_band": 1}
+
+
+def test_a_changed_bound_marks_the_series() -> None:
+    looser = (("fairness.sex.selection_rate_ratio", ">= 0.7"),)
+    series = [judged("fairness", 9), judged("performance", 8, bounds=()), judged("fairness", 7), judged("fairness", 3, bounds=looser)]
+    assert measures.changes(series) == (days(3),)
+
+
+def test_the_way_to_production_is_measured_whole_and_in_parts() -> None:
+    def one(hours: float) -> Deployed:
+        trained = days(10)
+        at = [trained + timedelta(hours=hours * share) for share in (0.1, 0.2, 0.6, 0.7, 1.0)]
+        return Deployed("a", trained, at[0], at[1], at[2], at[3], at[4], 9)
+
+    parts = measures.to_production([one(10), one(20), one(40)])
+    assert parts["training to production"].median == pytest.approx(20) and parts["training to production"].p90 == pytest.approx(40)
+    assert parts["ready to decision"].mean == pytest.approx((4 + 8 + 16) / 3)
+    assert measures.to_production([])["training to production"].median is None
+    assert measures.to_production([replace(one(10), decided=None)])["ready to decision"].n == 0
+
+
+def test_kaplan_meier_agrees_with_the_worked_remission_times() -> None:
+    """Freireich et al. 1963, 6-MP group as in Kalbfleisch & Prentice: 21 patients, 9 relapses, median 23 weeks."""
+    relapsed, censored = [6, 6, 6, 7, 10, 13, 16, 22, 23], [6, 9, 10, 11, 17, 19, 20, 25, 32, 32, 34, 35]
+    assert measures.kaplan_meier_median(relapsed, censored) == 23
+    assert measures.kaplan_meier_median([], [1.0]) is None
+
+
+@given(st.lists(st.floats(0.1, 1e4), min_size=1, max_size=40))
+def test_without_censoring_the_estimate_is_the_median(times: list[float]) -> None:
+    assert measures.kaplan_meier_median(times, []) == sorted(times)[(len(times) - 1) // 2]
+
+
+@pytest.mark.parametrize(("finding", "margin"), [
+    (Finding("f", Verdict.PASS, value="0.9", lower="0.88", upper="0.95", comparator=">=", bound="0.8", judged_on="lower"), 0.1),
+    (Finding("f", Verdict.FAIL, value="0.12", lower="0.1", upper="0.15", comparator="<=", bound="0.1", judged_on="upper"), -0.5),
+    (Finding("f", Verdict.PASS, value="0.1", comparator="<=", bound="0", judged_on="point"), -0.1),
+    (Finding("f", Verdict.PASS, value="x", comparator="==", bound="y"), None),
+    (Finding("f", Verdict.INSUFFICIENT_DATA, comparator=">=", bound="0.8", judged_on="lower"), None),
+])
+def test_a_margin_is_the_judged_ends_distance_in_bounds(finding: Finding, margin: float | None) -> None:
+    found = margin_of(finding)
+    assert found is None if margin is None else found == pytest.approx(margin)
+
+
+def test_spans_cover_the_whole_time_and_lose_no_event() -> None:
+    for span in (0.5, 20, 200, 700):
+        ends = measures.buckets(days(span), NOW)
+        assert ends[-1] == NOW and ends == tuple(sorted(ends)) and len(ends) <= 40
+        events = [(days(span), "a"), (days(span / 2), "b"), (NOW, "a")]
+        assert sum(sum(one.values()) for one in measures.counted(events, ends)) == 3
+
+
+def test_a_history_becomes_numbers_pictures_and_sentences() -> None:
+    history = replace(
+        EMPTY, judged=(judged("fairness", 200, passed=False), judged("fairness", 60), judged("performance", 60),
+                       judged("fairness", 30, passed=False, over="age_band"), judged("performance", 2)),
+        trained=(("a" * 64, days(60)), ("b" * 64, days(30))), staged=frozenset({"a" * 64}),
+        blocked=(Blocked("rejected", days(100), 3), Blocked("deferred", days(5), 4), Blocked("waiting", days(200), 5)),
+        decisions=(Decided("owner-1", "approve", days(50), 30.0, 60, 4), Decided("owner-1", "defer", days(40), 50.0, 600, 5)),
+        returns=(("rolled_back", True, days(1), 11),), executed=3, reused=1, holdouts={"f" * 64: 2})
+    shown = of_history(history)
+    said = {one.number: one for one in shown.measures}
+    assert list(said) == [f"D{number}" for number in range(1, 18)]
+    assert {what: number for what, number, _ in shown.tiles}["Gate success, all gates"] == "75.0 %"
+    assert said["D1"].detail["staged"]["value"] == 0.5 and said["D2"].found.startswith("1 of 2; by attribute: age_band 1")
+    assert said["D4"].found == "1 deferred, 1 waiting" and said["D5"].detail["n"] == 1 and said["D5"].detail["hasty"]["hits"] == 1
+    assert said["D9"].found.startswith("-0.100") and said["D12"].found == "1, 1 in an emergency"
+    assert said["D14"].detail == {"reused": 1, "executed": 3} and "2 evaluations" in said["D15"].found
+    assert said["D8"].missing and not said["D8"].found
+    assert [chart.name for chart in shown.charts] == ["gate-success", "fairness-failures", "training-to-production", "blocked"]
+    assert "age\\_band" in shown.charts[1].markdown_table or "age_band" in shown.charts[1].markdown_table
+    json.dumps(shown.as_json())
+
+
+def test_nothing_yet_is_unknown_and_never_nothing_found() -> None:
+    shown = of_history(EMPTY)
+    assert [number for _, number, _ in shown.tiles] == ["unknown", "0", "unknown", "0"] and shown.gates == ()
+    assert {one.number for one in shown.measures if one.missing} >= {"D9", "D15"}
+
+
+def test_a_real_world_is_read_from_its_records(reviewed_world: Path, tmp_path: Path) -> None:
+    root = copied(reviewed_world, tmp_path / "world")
+    river = open_river(root)
+    before = history_of(river, SYSTEM)
+    assert len(before.judged) == len({(one.gate, one.index) for one in before.judged}) and all(one.passed for one in before.judged)
+    assert [one.why for one in before.blocked] == ["waiting"] and len(before.trained) == len(before.staged) == 1
+    assert before.halted_before_fairness == 0 and list(before.holdouts.values()) == [1] and not before.unapproved_runs
+    run_to(river, "candidate_model")  # asked again: answered from the records, and no rate moves
+    again = history_of(river, SYSTEM)
+    assert again.reused == before.reused + 3 and again.judged == before.judged
+    decide(river, OWNER, "reject")
+    assert not step(river, "approval", run=someone("later").run_id)
+    after = dashboard(open_river(root), SYSTEM)
+    assert [one.why for one in after.history.blocked] == ["rejected"] and after.history.decisions[0].hours is not None
+    assert {name for name, *_ in after.gates} >= {"contract", "fairness", "quorum"}
