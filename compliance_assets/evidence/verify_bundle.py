@@ -1039,10 +1039,18 @@ def _expected(evaluation: Json) -> Iterator[tuple[str, str, Json]]:
         for bound in bounds:
             for over in bound["over"] or (None,):
                 name = f"{family}.{over}.{bound['metric']}" if over else f"{family}.{bound['metric']}"
-                yield name + (f"@{float(bound['level']):g}" if family == "robustness" else ""), family, bound
+                yield name + (_strength(bound) if family == "robustness" else ""), family, bound
     for role in evaluation["drift"]["against"]:
         for bound in evaluation["drift"]["bounds"]:
-            yield f"drift.{role}.{bound['metric']}", "drift", bound
+            for over in bound["over"] or (None,):
+                yield f"drift.{role}.{over}.{bound['metric']}" if over else f"drift.{role}.{bound['metric']}", "drift", bound
+
+
+def _strength(bound: Json) -> str:
+    """How a disturbance is told apart in a finding's id: its level or seeds, its attribute, whether proxies go with it."""
+    level = f"{float(bound['level']):g}" if bound["level"] is not None else str(bound["seeds"]) if bound.get("seeds") else ""
+    parts = [part for part in (level, bound.get("attribute"), "proxies" if bound.get("with_proxies") else "") if part]
+    return f"@{'-'.join(parts)}" if parts else ""
 
 
 def _check_bounds(evaluation: Json, body: Json) -> None:
@@ -1061,7 +1069,8 @@ def _check_bounds(evaluation: Json, body: Json) -> None:
         for one in matching:
             if one["verdict"] == "NOT_APPLICABLE":
                 role = name.split(".")[1]
-                if (family == "drift" and role in body["references"]) or family in ("fairness", "calibration"):
+                compared = family == "fairness" and bound["metric"].endswith("_change") and "production" not in body["references"]
+                if (family == "drift" and role in body["references"]) or (family in ("fairness", "calibration") and not compared):
                     no(f"{name} is said not to apply, though it does")
             elif one.get("judged_on") != bound["judged_on"]:
                 no(f"{name} was judged on {one.get('judged_on')}, not on {bound['judged_on']} as declared")

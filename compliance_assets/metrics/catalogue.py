@@ -86,6 +86,8 @@ def _performance() -> tuple[MetricInfo, ...]:
         info("mcc", "higher", _MULTICLASS, _DECISIONS, "Matthews 1975; Gorodkin 2004 for several classes", 1.0),
         info("brier_score", "lower", _MULTICLASS, _SCORES, "Brier 1950", 0.0),
         info("log_loss", "lower", _MULTICLASS, _SCORES, "Good 1952; scikit-learn definition", 0.0),
+        info("cost_per_row", "lower", _BINARY, ("y", "score", "threshold", "costs"), "mean cost of wrong decisions at the decision "
+             "threshold, in the declared unit (Elkan 2001)", 0.0),
         info("mae", "lower", _REGRESSION, ("y", "predicted"), "mean absolute error", 0.0),
         info("rmse", "lower", _REGRESSION, ("y", "predicted"), "root mean squared error", 0.0),
         info("r2", "higher", _REGRESSION, ("y", "predicted"), "coefficient of determination", 1.0),

@@ -51,16 +51,18 @@ class _Scored:
     effective_n: float  # n, or Kish's effective sample size
     draws: int
     seed: int
+    costs: tuple[float, float] | None = None  # of a row decided favourably that should not be, and of the opposite
 
 
 def measure_performance(names: Sequence[str], y: Any, score: Any, threshold: float, weights: Any = None, *,
-                        draws: int = DRAWS, seed: int = 7) -> tuple[Measurement, ...]:
+                        draws: int = DRAWS, seed: int = 7, costs: tuple[float, float] | None = None) -> tuple[Measurement, ...]:
     """The named metrics, in the order named.
 
     y, score, weights: shape (n,). Refuses (`MeasurementRefused`) labels outside {0, 1}, scores outside [0, 1] or not
     finite, lengths that differ and unknown names. A metric that is undefined here (one class only, no rows, nothing
     selected) has value None and a note. With weights, rates use Kish's effective sample size; metrics whose interval
-    method knows no weights come without an interval, and AUC and average precision are refused.
+    method knows no weights come without an interval, and AUC and average precision are refused. `costs`, for cost_per_row only:
+    of a false positive and of a false negative, 1 being the favourable outcome.
     """
     checked_y, checked_score = arrays.labels(y), arrays.scores(score)
     checked_weights = None if weights is None else arrays.weights_of(weights)
@@ -73,7 +75,7 @@ def measure_performance(names: Sequence[str], y: Any, score: Any, threshold: flo
         cells = np.array([math.fsum(checked_weights[place == cell].tolist()) for cell in range(4)])
         total = math.fsum(checked_weights.tolist())
         effective = total * total / math.fsum(np.square(checked_weights).tolist()) if n else 0.0
-    scored = _Scored(checked_y, checked_score, checked_weights, cells.reshape(2, 2), effective, draws, seed)
+    scored = _Scored(checked_y, checked_score, checked_weights, cells.reshape(2, 2), effective, draws, seed, costs)
     return tuple(_measure(name, scored) for name in names)
 
 
@@ -111,6 +113,8 @@ def _measure(name: str, scored: _Scored) -> Measurement:
         return _measurement(name, mean, _cut(interval, 0.0, 1.0), n, "normal approximation of the mean")
     if name == "log_loss":
         return _log_loss(scored)
+    if name == "cost_per_row":
+        return _cost(scored)
     if name in _OF_CELLS:
         return _of_cells(name, scored)
     raise MeasurementRefused(f"{name} is not a metric of a binary classifier.", rule="metrics fit the task", value=name,
@@ -193,6 +197,23 @@ _OF_CELLS = {
     "balanced_accuracy": (_balanced, "only one class is present"),
     "mcc": (_mcc, "only one class, or only one decision, is present"),
 }
+
+
+def _cost(scored: _Scored) -> Measurement:
+    """Mean cost of the rows decided wrongly, from the confusion cells."""
+    if scored.costs is None or min(scored.costs) < 0 or not all(map(math.isfinite, scored.costs)):
+        raise MeasurementRefused("cost_per_row needs what each kind of error costs.", rule="costs are declared", value=str(scored.costs),
+                                 remedy="Declare evaluation.costs: false_positive and false_negative, none below 0.")
+    n, total = len(scored.y), float(scored.cells.sum())
+    wrong = float(scored.cells[0, 1]), float(scored.cells[1, 0])
+    value = math.fsum(cost * rows for cost, rows in zip(scored.costs, wrong, strict=True)) / total
+    if scored.weights is not None:
+        return _measurement("cost_per_row", value, None, n, "weighted confusion cells", "no interval with weights")
+    of_favourable, of_unfavourable = scored.costs
+    interval, method = bootstrap_multinomial(
+        scored.cells.astype(np.int64), draws=scored.draws, seed=scored.seed,
+        statistic=lambda cells: np.asarray((cells[..., 0, 1] * of_favourable + cells[..., 1, 0] * of_unfavourable) / cells.sum((-1, -2))))
+    return _measurement("cost_per_row", value, interval, n, method)
 
 
 def _of_cells(name: str, scored: _Scored) -> Measurement:

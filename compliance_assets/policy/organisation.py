@@ -99,29 +99,6 @@ class Definitions(Declared):
     approved_by: tuple[RequiredApproval, ...] = Field(min_length=1, description="roles, and how many people of each")
 
 
-class AlertChannel(Declared):
-    """Where alerts go. Secrets are named, not written: each is the name of an environment variable."""
-
-    kind: Literal["email", "webhook", "slack"] = Field(description="email: SMTP; webhook: the alert as JSON; slack: its headline as text")
-    url_from: Secret | None = Field(None, description="webhook, slack: the variable that holds the address")
-    host: Text | None = Field(None, description="email: the mail server")
-    port: Port | None = Field(None, description="email: its port")
-    sender: Text | None = Field(None, description="email: who it is from")
-    to: tuple[Text, ...] = Field((), description="email: who gets it")
-    user: Text | None = Field(None, description="email: name to sign in with, if not the sender")
-    password_from: Secret | None = Field(None, description="email: the variable that holds the password; then TLS is used")
-
-    @model_validator(mode="after")
-    def _whole(self) -> AlertChannel:
-        mail = {"host": self.host, "port": self.port, "sender": self.sender, "to": self.to}
-        if self.kind == "email":
-            refuse_any([Problem((name,), "is needed for e-mail", "Declare host, port, sender and to.")
-                        for name, value in mail.items() if not value])
-        elif self.url_from is None:
-            refuse_any([Problem(("url_from",), f"is needed for {self.kind}", "Name the environment variable that holds the address.")])
-        return self
-
-
 AnchorKind = Literal["witness", "git"]
 
 
@@ -150,6 +127,29 @@ class Anchors(Declared):
     git: GitTags | None = Field(None, description="the repository of signed tags")
 
 
+class AlertChannel(Declared):
+    """Where alerts go. Secrets are named, not written: each is the name of an environment variable."""
+
+    kind: Literal["email", "webhook", "slack"] = Field(description="email: SMTP; webhook: the alert as JSON; slack: its headline as text")
+    url_from: Secret | None = Field(None, description="webhook, slack: the variable that holds the address")
+    host: Text | None = Field(None, description="email: the mail server")
+    port: Port | None = Field(None, description="email: its port")
+    sender: Text | None = Field(None, description="email: who it is from")
+    to: tuple[Text, ...] = Field((), description="email: who gets it")
+    user: Text | None = Field(None, description="email: name to sign in with, if not the sender")
+    password_from: Secret | None = Field(None, description="email: the variable that holds the password; then TLS is used")
+
+    @model_validator(mode="after")
+    def _whole(self) -> AlertChannel:
+        mail = {"host": self.host, "port": self.port, "sender": self.sender, "to": self.to}
+        if self.kind == "email":
+            refuse_any([Problem((name,), "is needed for e-mail", "Declare host, port, sender and to.")
+                        for name, value in mail.items() if not value])
+        elif self.url_from is None:
+            refuse_any([Problem(("url_from",), f"is needed for {self.kind}", "Name the environment variable that holds the address.")])
+        return self
+
+
 class Organisation(Declared):
     """organisation.yaml, whole."""
 
@@ -174,8 +174,8 @@ class Organisation(Declared):
         return self
 
     @model_serializer(mode="wrap")
-    def _without_what_is_not_declared(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """A policy that declares no anchors, or no alerts, is digested as before there were any: old records stay what they were."""
+    def _as_declared(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """A policy that declares no anchors or alerts is written, and digested, as before there were any: old approvals still hold."""
         written: dict[str, Any] = whole(self)
         if self.anchors is None:
             del written["anchors"]

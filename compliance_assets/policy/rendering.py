@@ -51,14 +51,14 @@ def _lines(organisation: Organisation) -> Iterator[str]:
     yield "  approved_by:"
     for need in organisation.definitions.approved_by:
         yield f"    - {{role: {_text(need.role)}, people: {need.people}}}"
+    if organisation.anchors is not None:
+        yield from _anchors(organisation.anchors)
     if organisation.alerts:
         yield ""
         yield "# Who is told when something fails, drifts or does not happen. Secrets are names of environment variables."
         yield "alerts:"
         for channel in organisation.alerts:
             yield f"  - {json.dumps(channel.model_dump(mode='json', exclude_defaults=True), ensure_ascii=False)}"
-    if organisation.anchors is not None:
-        yield from _anchors(organisation.anchors)
 
 
 def _anchors(anchors: Anchors) -> Iterator[str]:

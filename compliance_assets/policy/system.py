@@ -567,6 +567,18 @@ class HoldoutUses(Declared):
     because: Reason
 
 
+class Costs(Declared):
+    """What a wrong decision costs, in one unit of the declarer's; for cost_per_row."""
+
+    false_positive: Annotated[float, Field(ge=0)] = Field(description="of a favourable decision that should not have been")
+    false_negative: Annotated[float, Field(ge=0)] = Field(description="of an unfavourable decision that should not have been")
+    because: Reason
+
+    @property
+    def pair(self) -> tuple[float, float]:
+        return self.false_positive, self.false_negative
+
+
 _OF_ALL_ROWS = ("roc_auc_change", "accuracy_change", "brier_score_change", "prediction_flip_rate")
 
 
@@ -586,6 +598,7 @@ class Evaluation(Declared):
     drift: Drift = Field(description="how far is it from production and baseline?")
     undecided: Literal["refuse", "exception"] = Field(
         description="what follows INCONCLUSIVE and INSUFFICIENT_DATA: refuse, or an exception that people approve")
+    costs: Costs | None = Field(None, description="what wrong decisions cost, for the metric cost_per_row")
     holdout_uses: HoldoutUses | None = Field(None, description="how often candidates may be judged by the same holdout")
 
     @model_validator(mode="after")
@@ -597,6 +610,9 @@ class Evaluation(Declared):
                     "outcomes", f"Known here: {', '.join(info.name for info in METRICS.values() if _may_stand(info, family))}.")
             for family, where, bound in self.placed_bounds() if not _may_stand(METRICS[bound.metric], family)
         )
+        refuse_any(
+            Problem((*where, "metric"), f"{bound.metric} needs costs, which have no default", "Declare evaluation.costs.")
+            for _, where, bound in self.placed_bounds() if "costs" in METRICS[bound.metric].needs and self.costs is None)
         refuse_any(
             Problem((*where, "over"), f"{bound.metric} compares all rows of two models", "Take over: away.")
             for _, where, bound in self.placed_bounds() if bound.over and bound.metric in _OF_ALL_ROWS)

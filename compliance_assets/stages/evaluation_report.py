@@ -43,10 +43,11 @@ def measured(system: System, y: Any, score: Any, attributes: Mapping[str, Any], 
     try:
         decision = (np.asarray(score) >= threshold).astype(np.int64)
         binary = tuple(name for name, info in METRICS.items() if info.family == "performance" and "binary" in info.task
-                       and "previous score" not in info.needs)
+                       and "previous score" not in info.needs and ("costs" not in info.needs or system.evaluation.costs is not None))
         fairness = tuple(name for name, info in METRICS.items() if info.family == "fairness" and "binary" in info.task
                          and "previous score" not in info.needs)
-        body["performance"] = [as_json(one) for one in measure_performance(binary, y, score, threshold)]
+        body["performance"] = [as_json(one) for one in measure_performance(
+            binary, y, score, threshold, costs=None if system.evaluation.costs is None else system.evaluation.costs.pair)]
         body["confusion"] = _confusion(y, decision)
         body["roc_curve"] = _roc_curve(y, score)
         body["score_histogram"] = _histogram(score)

@@ -79,7 +79,7 @@ def fitted_on_train(estimator: Any, rows: int) -> Finding:
     id = "isolation.transformers_on_train"
     if not seen:
         return Finding(id, Verdict.NOT_APPLICABLE, note="nothing in this model counts the rows that it was fitted on")
-    return fact(id, max(seen) <= rows, value=", ".join(map(str, seen)), bound=rows, comparator="<=",
+    return fact(id, max(seen) <= rows, value=max(seen), bound=rows, comparator="<=",
                 because="a mean that knows the holdout has seen what the model is tested on")
 
 

@@ -50,11 +50,14 @@ def _above_constant(seen: Holdout, bound: Bound) -> Finding:
 
 def _performs(seen: Holdout, metric: str, over: str) -> Measurement:
     """One metric over all rows, or the worst group's."""
+    declared = seen.system.evaluation.costs
+    costs = None if declared is None else declared.pair
     if over == "all":
-        return measure_performance([metric], seen.label, seen.score, seen.threshold)[0]
+        return measure_performance([metric], seen.label, seen.score, seen.threshold, costs=costs)[0]
     member = membership(over, seen.groups)
     names = sorted(set(member.tolist()) | set(expected_names(over, seen.expected)))
-    parts = {str(name): (measure_performance([metric], seen.label[member == name], seen.score[member == name], seen.threshold)[0],
+    parts = {str(name): (measure_performance([metric], seen.label[member == name], seen.score[member == name], seen.threshold,
+                                               costs=costs)[0],
                          seen.label[member == name]) for name in names}
     groups = tuple(GroupMeasurement(name, one.value, one.lower, one.upper, one.n, int(y.sum()), len(y) - int(y.sum()))
                    for name, (one, y) in parts.items())

@@ -150,3 +150,15 @@ def test_a_worse_model_has_a_negative_change_and_the_same_model_none():
     same = roc_auc_change(y, score, score)
     assert (same.value, same.lower, same.upper) == (0.0, 0.0, 0.0)
     assert roc_auc_change(np.ones(4), score[:4], score[:4]).value is None
+
+
+def test_wrong_decisions_cost_what_is_declared_and_nothing_is_assumed():
+    from sklearn.metrics import confusion_matrix
+
+    y, score = np.tile([0, 1, 1, 0, 1], 40), np.tile([0.9, 0.2, 0.8, 0.1, 0.6], 40)
+    (_, fp), (fn, _) = confusion_matrix(y, score >= 0.5)
+    found = measure_performance(("cost_per_row",), y, score, 0.5, costs=(5.0, 1.0))[0]
+    assert found.value == (5 * fp + fn) / len(y) and found.lower < found.value < found.upper
+    assert measure_performance(("cost_per_row",), y, y.astype(float), 0.5, costs=(5.0, 1.0))[0].upper > 0
+    with pytest.raises(ComplianceError, match="what each kind of error costs"):
+        measure_performance(("cost_per_row",), y, score, 0.5)

@@ -9,6 +9,7 @@ import polars as pl
 import pytest
 
 from compliance_assets.errors import ComplianceError
+from compliance_assets.evidence import verify_bundle
 from compliance_assets.evidence.artefacts import ArtefactStore
 from compliance_assets.policy.gates import Verdict
 from compliance_assets.stages.s1_data_preparation import Dataset, SplitFile, parquet_bytes
@@ -176,12 +177,47 @@ def test_an_interface_that_takes_nonsense_fails(tmp_path: Path, monkeypatch: pyt
     assert finding(judged(made), "robustness.unseen_category_acceptance_rate").verdict is Verdict.FAIL
 
 
+EVERYTHING = {**COMPARED, **METRICS, "evaluation.robustness": [
+    *NONSENSE["evaluation.robustness"], flip(), flip(with_proxies=True), flip(over=["sex"]),
+    bound("retrain_seed_auc_drop", perturbation="retrain_seed", seeds=2, at_most=0.5),
+    bound("numeric_noise_auc_drop", perturbation="numeric_noise", level=0.05, at_most=0.5, over=["sex"])]}
+
+
+def test_the_auditors_verifier_expects_exactly_what_the_gates_find(first: tuple[Bench, str], tmp_path: Path):
+    made = with_dataset(bench(tmp_path, home=first[0].home, **LINEAR, **EVERYTHING))
+    evaluation = made.definition.system.declaration()["evaluation"]
+    for references in ({}, {"production": first[1]}):
+        body = {"gates": [gate.as_json() for gate in judged(made, **references).values()], "references": references}
+        verify_bundle._check_bounds(evaluation, body)
+        owed = {name for name, _, _ in verify_bundle._expected(evaluation)}
+        assert owed == {one["id"] for gate in body["gates"] for one in gate["findings"]}
+        for name in ("fairness.sex.worst_selection_rate_change", "robustness.retrain_seed_auc_drop@2", "drift.production.sex.psi"):
+            less = {**body, "gates": [{**gate, "findings": [one for one in gate["findings"] if one["id"] != name]} for gate in body["gates"]]}
+            with pytest.raises(verify_bundle.Refused, match="was not judged"):
+                verify_bundle._check_bounds(evaluation, less)
+
+
+def test_a_comparison_that_is_said_not_to_apply_although_something_is_in_production_is_a_lie(first: tuple[Bench, str], tmp_path: Path):
+    made = bench(tmp_path, home=first[0].home, **LINEAR, **COMPARED)
+    body = {"gates": [gate.as_json() for gate in judged(made).values()], "references": {"production": first[1], "baseline": first[1]}}
+    with pytest.raises(verify_bundle.Refused, match="said not to apply, though it does"):
+        verify_bundle._check_bounds(made.definition.system.declaration()["evaluation"], body)
+
+
+def test_a_costly_model_fails_where_costs_are_declared(tmp_path: Path):
+    costs = {"evaluation.costs": {"false_positive": 5.0, "false_negative": 1.0, "because": "the matrix of the German credit data"},
+             "evaluation.performance.2": bound("cost_per_row", at_most=0.1, over=["sex"])}
+    found = finding(judged(bench(tmp_path, **LINEAR, **costs)), "performance.sex.cost_per_row")
+    assert found.verdict is Verdict.FAIL and len(found.groups) == 2 and 0.1 < float(found.value) < 5
+
+
 # --------------------------------------------------------------------------------------------------------- what is refused
 
 
 @pytest.mark.parametrize(("change", "says"), [
     ({"evaluation.performance.0": bound("mae", at_most=3.0)}, "mae measures a regression model; this one decides between two outcomes"),
     ({"evaluation.performance.0": bound("roc_auc_change", at_least=0.0, over=["sex"])}, "compares all rows of two models"),
+    ({"evaluation.performance.0": bound("cost_per_row", at_most=1.0)}, "needs costs, which have no default"),
     (drifting(bound("worst_accuracy_change", at_least=0.0)), "does not say over which attributes"),
     (drifting(bound("roc_auc", at_least=0.8)), "not one of drift"),
     (disturbed(bound("retrain_seed_auc_drop", perturbation="retrain_seed", at_most=0.1)), "retrain_seed needs seeds, which has no default"),
