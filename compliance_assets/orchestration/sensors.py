@@ -15,6 +15,7 @@ import dagster as dg
 
 from compliance_assets.errors import ComplianceError
 from compliance_assets.evidence import inbox
+from compliance_assets.evidence.deployments import desired_state
 from compliance_assets.evidence.surroundings import working_tree
 from compliance_assets.governance.delivering import deliver
 from compliance_assets.governance.review import open_review
@@ -76,6 +77,12 @@ def _after_approval(context: dg.SensorEvaluationContext, river: River, system: s
     except ComplianceError as error:
         context.update_cursor(cursor)
         return dg.SkipReason(str(error))
+    if not found and not done and _under_way(river, system):
+        # The rollout that was approved stands no longer on anybody's word: stage 8 alone is asked, and ends it.
+        key = digest_of([chain.digest("staged_model"), "ended", river.archive.ledger.size])
+        return dg.SensorResult(cursor=cursor, run_requests=[dg.RunRequest(
+            run_key=str(key), asset_selection=[dg.AssetKey([system, "deployment_record"])],
+            tags={TAG_SYSTEM: system, TAG_BECAUSE: "the approval of a rollout under way no longer stands"})])
     if not found or done:
         context.update_cursor(cursor)
         return dg.SkipReason("This release is deployed." if done else "Somebody rejected this release." if found.rejected else
@@ -87,6 +94,13 @@ def _after_approval(context: dg.SensorEvaluationContext, river: River, system: s
     return dg.SensorResult(cursor=cursor, run_requests=[dg.RunRequest(
         run_key=str(key), tags={TAG_SYSTEM: system, TAG_BECAUSE: f"approved by {approvers}"[:200],
                                 "compliance/staged_model": str(subject)})])
+
+
+def _under_way(river: River, system: str) -> bool:
+    """Whether a version of `system` is being rolled out and has not reached everybody."""
+    environment = river.definition(system).system.deployment.environment
+    candidate = desired_state(environment, river.archive.deployments(environment)).candidate
+    return candidate is not None and candidate.system == system and candidate.approval == river.head(system, "approval")
 
 
 def _after_change(context: dg.SensorEvaluationContext, river: River, system: str) -> Tick:

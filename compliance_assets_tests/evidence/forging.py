@@ -24,10 +24,11 @@ from compliance_assets.trust.sshsig import APPROVAL_NAMESPACE, person_signature,
 Json = dict[str, Any]
 
 
-def simulated_rollout(river: River, system: str, served: Json | None = None) -> None:
+def simulated_rollout(river: River, system: str, served: Json | None = None, *, until: str = "full_rollout") -> None:
     """The records of a rollout as stage 8 writes them, without servers: intent, shadow, canary, full; and the registry after it.
 
-    `served`: what the intent says about serving (snapshot, trusted types), where something is to be computed from it.
+    `served`: what the intent says about serving (snapshot, trusted types), where something is to be computed from it. `until`: the
+    last action on record; a rollout that ends before everybody is under way.
     """
     from compliance_assets.evidence.deployments import desired_state
     from compliance_assets.evidence.records import DeploymentStep
@@ -46,6 +47,8 @@ def simulated_rollout(river: River, system: str, served: Json | None = None) -> 
             model=value["model"], approval=approval.body.output, slot=slot, share=share, step=step, previous_model="", previous_approval="",
             run="deploying", launcher="engineer", at=rfc3339(river.now()), definition=value["definition"], trust_policy=river.organisation.digest,
             composite_version=digest_of({"system": system}), evidence=judged, reason="", demonstration=True))
+        if action == until and until != "full_rollout":
+            return
     Registry(river.home).promote(staged["registry_name"], staged["registry_version"])
 
 

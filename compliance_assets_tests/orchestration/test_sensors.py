@@ -16,9 +16,10 @@ from compliance_assets.governance.delivering import ALERTS
 from compliance_assets.orchestration.assets import system_definitions
 from compliance_assets.orchestration.coordinator import UNKNOWN, NamedRunCoordinator, tags_of
 from compliance_assets.orchestration.sensors import alert_sensor
+from compliance_assets_tests.evidence.forging import simulated_rollout
 from compliance_assets_tests.orchestration.dagster_world import dagster_world
 from compliance_assets_tests.orchestration.scenarios import BAD_DATA, prepare
-from compliance_assets_tests.project import GOVERNANCE, OWNER, SYSTEM, decide
+from compliance_assets_tests.project import GOVERNANCE, OWNER, SYSTEM, decide, step
 from compliance_assets_tests.small_lender import write_small_lender
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -63,6 +64,23 @@ def test_a_rejection_deploys_nothing(in_review: Path) -> None:
     decide(open_river(in_review), GOVERNANCE, "reject", "The gap between the age bands is not explained anywhere.")
     said = tick(in_review, "approval_arrived")
     assert not said.run_requests and "rejected" in said.skip_message
+
+
+def test_a_rollout_that_holds_is_ended_when_its_approval_is_taken_back(in_review: Path) -> None:
+    from compliance_assets.pipeline import open_river
+
+    river = open_river(in_review)
+    for person in (OWNER, GOVERNANCE):
+        decide(river, person)
+    assert step(river, "approval")
+    simulated_rollout(river, SYSTEM, until="canary_started")
+    standing = tick(in_review, "approval_arrived")
+    assert [request.asset_selection for request in standing.run_requests] == [None], "while it stands, deploying goes on"
+    decide(open_river(in_review), OWNER, "reject", "The branch reports refusals that nobody can explain.")
+    ended = tick(in_review, "approval_arrived", standing.cursor)
+    (request,) = ended.run_requests
+    assert [key.path[-1] for key in request.asset_selection] == ["deployment_record"] and "no longer stands" in request.tags["compliance/because"]
+    assert not tick(in_review, "approval_arrived", ended.cursor).run_requests, "asked once"
 
 
 def test_rubbish_in_the_inbox_deploys_nothing_and_is_set_aside(in_review: Path) -> None:
