@@ -49,7 +49,8 @@ class PostgresRows:
         self._store = store
 
     def _all(self, sql: str, *values: object) -> list[Any]:
-        return self._database.execute(sql, values, binary=True).fetchall()
+        found: list[Any] = self._database.execute(sql, values, binary=True).fetchall()
+        return found
 
     def _one(self, sql: str, *values: object) -> Any:
         found = self._all(sql, *values)

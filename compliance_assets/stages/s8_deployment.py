@@ -178,8 +178,8 @@ def produce(work: Work, *, approval: Approval, staged_model: StagedModel) -> Dra
         allowed = _allowed_now(rolling)
         if not all(allowed):
             return Draft(_stopped(rolling, allowed, ()), {})
-        _require_place(rolling, rolling.state)
         _require_anchor(rolling)
+        _require_place(rolling, rolling.state)
         rollout = _intend(rolling)
         for step, _ in enumerate(work.definition.system.deployment.steps):
             before = results[-1] if results else None

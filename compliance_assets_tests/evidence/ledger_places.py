@@ -41,6 +41,13 @@ def new(number: int, kind: str = "stage", system: str = "credit") -> NewEntry:
     return NewEntry(kind, f"run-{number}", system, body, subjects_of(body))
 
 Place = Path | str
+
+REFUSALS: tuple[type[Exception], ...] = (sqlite3.IntegrityError,)
+"""What a database says when it keeps its own rules."""
+with contextlib.suppress(ImportError):
+    import psycopg
+
+    REFUSALS += (psycopg.IntegrityError,)
 PROGRAMS = ("initdb", "pg_ctl", "postgres")
 
 
@@ -124,8 +131,6 @@ def raw(place: Place) -> Any:
     """A connection that knows nothing of our rules: to the file, or as the server's superuser in the ledger's schema."""
     if isinstance(place, Path):
         return sqlite3.connect(place, isolation_level=None)
-    import psycopg
-
     from compliance_assets.evidence.ledger_postgres import read_address
 
     address, name, _ = read_address(place)

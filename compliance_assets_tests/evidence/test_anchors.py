@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from compliance_assets.errors import LedgerCorrupt, OutOfTurn, UntrustedEvidence
+from compliance_assets.errors import LedgerCorrupt, OutOfTurn, UntrustedEvidence, Waiting
 from compliance_assets.evidence import anchoring, anchors
 from compliance_assets.evidence.archive import Archive, origin_of
 from compliance_assets.evidence.home import Home
@@ -26,7 +26,7 @@ from compliance_assets.governance.verification import verify
 from compliance_assets.pipeline import River, open_river
 from compliance_assets.policy.organisation import Anchors, DeclaredWitness, GitTags, Organisation
 from compliance_assets.trust.sshsig import generate_ssh_key
-from compliance_assets_tests.project import PEOPLE, SYSTEM, free_ports
+from compliance_assets_tests.project import PEOPLE, SYSTEM, approve_definition, decide, free_ports, run_to, step
 from compliance_assets_tests.small_lender import write_small_lender
 
 NAME = "witness.example/1"
@@ -200,6 +200,28 @@ def test_an_auditors_bundle_holds_the_witnesss_cosignature_and_its_verifier_chec
         note.write_text(genuine.replace(old, new, 1))
         code, answer = verified(tmp_path / "bundle", f"{head.size}:{head.root.hex()}")
         assert code == 1 and words in answer, answer
+
+
+@pytest.mark.slow
+def test_stage_8_begins_nothing_in_production_until_the_witness_has_cosigned_the_approval(served: River, tmp_path: Path) -> None:
+    approve_definition(served)
+    run_to(served, "integration_testing")
+    for person in PEOPLE:
+        decide(served, person)
+    step(served, "pre_deployment_approval")
+    size = served.archive.ledger.size
+    declared = served.organisation.anchors
+    assert declared is not None
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(anchoring, "_post", lambda witness, body: (503, "out of order"))
+        with pytest.raises(OutOfTurn, match="did not cosign: out of order") as refusal:
+            step(served, "deployment")
+    assert refusal.value.rule == "anchor"
+    assert not any(record.body.action == "intent" for record in served.archive.deployments("production")), "nothing was begun"
+    with pytest.raises(Waiting):
+        step(served, "deployment")  # the witness answers now; what is missing is somebody who supervises production
+    found, _ = anchors.read(served.archive, served.organisation)
+    assert [one.head.size for one in found] == [size] or found[-1].head.size >= size
 
 
 @pytest.mark.slow

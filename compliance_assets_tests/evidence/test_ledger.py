@@ -5,13 +5,11 @@ from __future__ import annotations
 import hashlib
 import multiprocessing
 import pickle
-import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import psycopg
 import pytest
 
 from compliance_assets.errors import Busy, ConflictingRecord, LedgerCorrupt, Misused, UntrustedEvidence
@@ -24,6 +22,7 @@ from compliance_assets.trust.merkle import Checkpoint, Frontier
 from compliance_assets_tests.evidence.ledger_places import (
     KEY,
     ORIGIN,
+    REFUSALS,
     Place,
     edited,
     filled,
@@ -188,7 +187,7 @@ def test_any_connection_is_stopped_by_the_files_own_triggers(ledger: Ledger, pat
     if in_postgres(path) and "REPLACE" in statement:
         pytest.skip("Postgres has no REPLACE; its ON CONFLICT DO UPDATE is in test_ledger_postgres")
     database = raw(path)
-    with pytest.raises((sqlite3.IntegrityError, psycopg.IntegrityError)):
+    with pytest.raises(REFUSALS):
         database.execute(spoken(path, statement))
     database.close()
     assert ledger.verify().size == 11

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-import psycopg
 import pytest
 
 from compliance_assets.errors import HomeUnusable, LedgerCorrupt, Misused
@@ -15,6 +14,8 @@ from compliance_assets.governance.verification import verify
 from compliance_assets.pipeline import open_river
 from compliance_assets_tests.evidence.ledger_places import KEY, ORIGIN, Cluster, filled, new, raw, reopened
 from compliance_assets_tests.project import approve_definition, founded, run_to
+
+psycopg = pytest.importorskip("psycopg", reason="psycopg is not installed here (pip install 'compliance-assets[postgres]')")
 
 
 @pytest.fixture
