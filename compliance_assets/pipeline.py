@@ -31,7 +31,7 @@ from compliance_assets.policy.organisation import Organisation, load_organisatio
 from compliance_assets.policy.river import RIVER, StageRule, rule_named
 from compliance_assets.stages import stage_for
 from compliance_assets.stages.holdout_uses import admit as admit_to_holdout
-from compliance_assets.stages.stage import Draft, Driver, Report, Stage, Value, Work
+from compliance_assets.stages.stage import Draft, Driver, Report, Stage, Tell, Value, Work
 from compliance_assets.trust.canonical import Digest, canonical_json, digest_of, parse_canonical, rfc3339
 
 Listener = Callable[[str, Mapping[str, object]], None]
@@ -223,7 +223,7 @@ def _advance(river: River, system: str, stage: Stage, inputs: Mapping[str, Diges
                 draft = stage.produce(work, **values)
                 tell("produced", seconds=f"{time.monotonic() - clock:.3f}")
             # judge
-            reports = tuple(_judged(stage, work, draft, values, tell))
+            reports = tuple(judged(stage, work, draft, values, tell))
             # seal
             value = draft.value
             if isinstance(value, Report):
@@ -284,7 +284,7 @@ def drive(river: River, system: str, driver: Driver, *, start: str = "data_prepa
 # ----------------------------------------------------------------------------------------------------------- the parts
 
 
-def _judged(stage: Stage, work: Work, draft: Draft, values: Mapping[str, Value], tell: _Telling) -> Iterator[GateReport]:
+def judged(stage: Stage, work: Work, draft: Draft, values: Mapping[str, Value], tell: Tell) -> Iterator[GateReport]:
     """Every gate of the rule, once, in order; after a halt the rest as NOT_RUN."""
     asked = stage.judge(work, draft, **values)
     halted_by = ""

@@ -232,3 +232,30 @@ def export(system: str, into: Path, with_data: bool, root: Path | None, as_json:
     click.echo(f"The auditor needs one string from you, by another way than the bundle: {found.size}:{found.root}")
     click.echo(f"  python verify.py {found.folder} --head {found.size}:{found.root}")
     click.echo(f"  or, held since the beginning: --policy-sha256 {found.first_trust_policy}")
+
+
+@click.command()
+@click.argument("run")
+@click.option("--into", type=click.Path(path_type=Path, file_okay=False), required=True, help="A new or empty folder.")
+@root_option
+@json_option
+def reproduce(run: str, into: Path, root: Path | None, as_json: bool) -> None:
+    """Execute stages 1 to 4 of RUN (a run, release or digest) again from the record alone, and compare every digest.
+
+    Says what differs and at which level it was claimed. Exit 1 when a stage cannot be executed or something claimed differs.
+    """
+    from compliance_assets.governance.reproducing import reproduce as reproduce_it
+
+    found = reproduce_it(open_project(root, writer=False), run, into)
+    if as_json:
+        shown.as_json(found.as_json())
+    else:
+        shown.table([(asset, was[:12], now[:12] or "not executed", "same" if was == now else "differs" if now else "")
+                     for asset, was, now in found.stages], ("asset", "recorded", "now", ""))
+        shown.table([(one.where, one.level if one.claimed else f"{one.level}, not claimed here", one.recorded[:40], one.now[:60])
+                     for one in found.differences], ("differs", "level", "recorded", "now"))
+        click.echo(f"{found.compared} things compared, {len(found.differences)} differ; the environment is "
+                   + ("the recorded one." if found.same_environment else "another than recorded, so bytes are not claimed."))
+        click.echo("Reproduced." if found else click.style("Not reproduced.", fg="red"))
+    if not found:
+        raise click.exceptions.Exit(1)
