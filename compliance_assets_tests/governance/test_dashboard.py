@@ -56,7 +56,7 @@ def test_the_way_to_production_is_measured_whole_and_in_parts() -> None:
     def one(hours: float) -> Deployed:
         trained = days(10)
         at = [trained + timedelta(hours=hours * share) for share in (0.1, 0.2, 0.6, 0.7, 1.0)]
-        return Deployed("a", trained, at[0], at[1], at[2], at[3], at[4], 9)
+        return Deployed("a", "c" * 64, trained, at[0], at[1], at[2], at[3], at[4], 9)
 
     parts = measures.to_production([one(10), one(20), one(40)])
     assert parts["training to production"].median == pytest.approx(20) and parts["training to production"].p90 == pytest.approx(40)

@@ -46,6 +46,8 @@ class Deployed:
     """One release on its way to everybody, with when each step was reached; None where no record says so."""
 
     approval: str
+    candidate: str
+    """Digest of the candidate model."""
     trained: datetime
     staged: datetime | None
     ready: datetime | None
@@ -180,8 +182,8 @@ def _deployed(full: Record, steps: Iterable[Record], by_output: dict[str, Record
     report = approval.body.inputs["integration_report"] if approval is not None else ""
     exposed = [parse_rfc3339(one.body.at) for one in steps
                if one.body.approval == body.approval and one.body.action in ("shadow_started", "canary_started", "full_rollout")]
-    return Deployed(body.approval, _at(by_output[candidate]), _at(staged), _at(by_output[report]) if report in by_output else None,
-                    _at(approval) if approval is not None else None, min(exposed, default=None), parse_rfc3339(body.at), full.index)
+    return Deployed(body.approval, candidate, _at(by_output[candidate]), _at(staged),
+                    _at(by_output[report]) if report in by_output else None, _at(approval) if approval is not None else None, min(exposed, default=None), parse_rfc3339(body.at), full.index)
 
 
 def _decisions(river: River, system: str, stages: list[Record]) -> Iterable[Decided]:

@@ -131,8 +131,8 @@ def _of_gates(history: History, since: datetime, whole: Rate, judged: int, faile
 
 
 def _of_people(history: History, since: datetime, parts: Mapping[str, Durations], stopped: Mapping[str, int]) -> list[Measure]:
-    deployed = {one.trained for one in history.deployed}
-    never = [(history.now - at).total_seconds() / 3600 for _, at in history.trained if at not in deployed]
+    deployed = {one.candidate for one in history.deployed}
+    never = [(history.now - at).total_seconds() / 3600 for digest, at in history.trained if digest not in deployed]
     times = [(one.full - one.trained).total_seconds() / 3600 for one in history.deployed]
     wait, hasty = measures.latency(one for one in history.decisions if one.at >= since)
     returns = [one for one in history.returns if one[2] >= since]
@@ -142,7 +142,7 @@ def _of_people(history: History, since: datetime, parts: Mapping[str, Durations]
         Measure("D3", "Training to production", f"{ways or 'nothing was deployed'}; never deployed, ever: {len(never)}", _WINDOW,
                 "time of the full rollout minus the end of training, for each deployment",
                 {**{name: one.as_json() for name, one in parts.items()}, "never_deployed": len(never),
-                 "kaplan_meier_median_hours": measures.kaplan_meier_median(times, never)}),
+                 "kaplan_meier_median_hours_ever": measures.kaplan_meier_median(times, never)}),
         Measure("D4", "Blocked by people or time",
                 ", ".join(f"{stopped[why]} {why}" for why in SAID if why in stopped) or "nothing", _WINDOW,
                 "releases rejected, deferred or revoked by people; approvals that lapsed unused; what waits now", dict(stopped)),
@@ -170,7 +170,8 @@ def _of_records(history: History, since: datetime) -> list[Measure]:
         Measure("D14", "Reuse", rate(Rate(history.reused, history.reused + history.executed)), _EVER,
                 "answers from an earlier record / all times that a stage was asked",
                 {"reused": history.reused, "executed": history.executed}),
-        Measure("D16", "Retention", "", _EVER, "records past their deadline", {}, "retention is declared and not acted on yet"),
+        Measure("D16", "Retention", "", _EVER, "records past their deadline", {},
+                "compliance seal-log ends the retention of inference logs; nothing counts what is overdue yet"),
         Measure("D17", "Provenance coverage", "", _EVER, "deployed models whose provenance can be answered / deployed models", {},
                 "ask for one: compliance trace, or the provenance page"),
     ]
