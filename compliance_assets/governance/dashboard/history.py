@@ -183,7 +183,8 @@ def _deployed(full: Record, steps: Iterable[Record], by_output: dict[str, Record
     exposed = [parse_rfc3339(one.body.at) for one in steps
                if one.body.approval == body.approval and one.body.action in ("shadow_started", "canary_started", "full_rollout")]
     return Deployed(body.approval, candidate, _at(by_output[candidate]), _at(staged),
-                    _at(by_output[report]) if report in by_output else None, _at(approval) if approval is not None else None, min(exposed, default=None), parse_rfc3339(body.at), full.index)
+                    _at(by_output[report]) if report in by_output else None, _at(approval) if approval is not None else None,
+                    min(exposed, default=None), parse_rfc3339(body.at), full.index)
 
 
 def _decisions(river: River, system: str, stages: list[Record]) -> Iterable[Decided]:
