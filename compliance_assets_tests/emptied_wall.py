@@ -4,7 +4,7 @@
 
 The one rule is that a stage consumes only what has complete, authentic, passing evidence. Emptied, all that enforces it admits
 whatever it is asked about: `pipeline.require` and `published`, `Dossier.require` and `admit`, the signatures on records, their place
-in the ledger's tree, the bytes of artefacts, the system that a value names, the server's authority; in this process and in each Python that it starts.
+in the ledger's tree and look-up table, the bytes of artefacts, the system that a value names, the server's authority; in this process and in each Python that it starts.
 Ends with 1 if a test that is no control still passes. Nothing here is loaded by the ordinary suite.
 """
 
@@ -31,6 +31,8 @@ def empty_the_wall(patch: pytest.MonkeyPatch) -> None:
     from compliance_assets.evidence.artefacts import ArtefactStore
     from compliance_assets.evidence.dossier import Chain, Dossier
     from compliance_assets.evidence.ledger import Entry
+    from compliance_assets.evidence.ledger_reading import LedgerReader
+    from compliance_assets.evidence.lookup import Sealing
     from compliance_assets.evidence.records import Statement
     from compliance_assets.governance import review
     from compliance_assets.orchestration import io
@@ -66,6 +68,9 @@ def empty_the_wall(patch: pytest.MonkeyPatch) -> None:
 
     patch.setattr(merkle, "verify_inclusion", lambda *_: None)
     patch.setattr(merkle, "inclusion_proof", lambda *_: ())
+    patch.setattr(Sealing, "leads_to", lambda *_: True)
+    patch.setattr(LedgerReader, "_looked_up", lambda self, rows, signed, bucket: rows.bucket(bucket))
+    patch.setattr(LedgerReader, "_listed", lambda self, rows, indices, head, node: list(rows.listed(sorted(indices))))
     patch.setattr(Archive, "authentic", authentic)
     patch.setattr(ArtefactStore, "_is_intact", lambda *_: True)
     patch.setattr(ArtefactStore, "get_bytes", lambda self, digest: self._path(digest).read_bytes())

@@ -23,6 +23,7 @@ import pytest
 from dagster._core.definitions.asset_checks.asset_check_evaluation import AssetCheckEvaluationTargetMaterializationData
 from dagster._core.events import DagsterEvent, DagsterEventType, StepMaterializationData
 
+from compliance_assets.evidence.lookup import chained, tree_of
 from compliance_assets.orchestration.assets import system_definitions
 from compliance_assets.policy.river import rule_named
 from compliance_assets.trust.canonical import Digest
@@ -517,6 +518,11 @@ def _cut(database: sqlite3.Connection, dataset: int, features: int) -> None:
     for statement in ("delete from entry where idx >= ?1", "delete from subject where idx >= ?1", "delete from checkpoint where size > ?1",
                       "delete from node where (idx + 1) << level > ?1"):
         database.execute(statement, (features,))
+    found: dict[str, list[tuple[str, str, str, int]]] = {}
+    for row in database.execute("select bucket, digest, role, idx from subject"):
+        found.setdefault(row[0], []).append(row)
+    database.execute("delete from seal")
+    database.executemany("insert into seal values (?, ?)", tree_of({bucket: chained(rows) for bucket, rows in found.items()}).items())
 
 
 def _reorder(database: sqlite3.Connection, dataset: int, features: int) -> None:
