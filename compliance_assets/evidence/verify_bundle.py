@@ -359,6 +359,9 @@ class Entry:
         no("it does not say when")
 
 
+UNJUDGED = "stages computed under a definition that was never put on record (nothing can be released from them)"
+
+
 class Bundle:
     """Everything in the folder, and what was found out about it."""
 
@@ -839,24 +842,28 @@ class Bundle:
         if not any(entry.system == self.system for entry in self.entries):
             self.problems.append(f"nothing in the ledger is about {self.system!r:.60}")
         known = {e.subjects.get("definition") for e in self.own("definition")}
-        unjudged = 0
         for entry in self.own("stage"):
-            if entry.body["outcome"] != "passed":
-                continue
-            if entry.body["definition"] not in known and entry.body["stage"] in COMPUTED:
-                unjudged += 1  # computed under a definition that was never proposed: nothing can be released from it
-                continue
-            self.attempt(f"entry {entry.index} ({entry.body['stage']})", self.check_stage, entry)
-            if entry.body["stage"] == "pre_deployment_approval":
-                self.attempt(f"entry {entry.index} (approval)", self.check_approval, entry)
-            elif entry.body["stage"] == "deployment":
-                self.attempt(f"entry {entry.index} (deployment)", self.check_deployed, entry)
-            self.counts["passed stages, down to the raw source"] = self.counts.get("passed stages, down to the raw source", 0) + 1
+            self.attempt(f"entry {entry.index} (stage)", self._check_passed, entry, known)
         for step in self.own("deployment"):
-            self.attempt(f"entry {step.index} (deployment {step.body['action']})", self.check_deployment, step)
+            self.attempt(f"entry {step.index} (deployment)", self.check_deployment, step)
             self.counts["deployment steps"] = self.counts.get("deployment steps", 0) + 1
-        self.counts["stages computed under a definition that was never put on record (nothing can be released from them)"] = unjudged
+        self.counts.setdefault(UNJUDGED, 0)
         self.counts["entries of other systems (signatures and tree only)"] = sum(e.system not in ("", self.system) for e in self.entries)
+
+    def _check_passed(self, entry: Entry, known: set[str | None]) -> None:
+        """A stage that passed, down to what it rests on; one that did not is evidence of that and nothing rests on it."""
+        stage = entry.body["stage"]
+        if entry.body["outcome"] != "passed":
+            return
+        if entry.body["definition"] not in known and stage in COMPUTED:
+            self.counts[UNJUDGED] = self.counts.get(UNJUDGED, 0) + 1  # its definition was never proposed
+            return
+        self.attempt(f"entry {entry.index} ({stage})", self.check_stage, entry)
+        if stage == "pre_deployment_approval":
+            self.attempt(f"entry {entry.index} (approval)", self.check_approval, entry)
+        elif stage == "deployment":
+            self.attempt(f"entry {entry.index} (deployment)", self.check_deployed, entry)
+        self.counts["passed stages, down to the raw source"] = self.counts.get("passed stages, down to the raw source", 0) + 1
 
     def _read_system(self) -> None:
         self.system = str(read_canonical(self.files["manifest.json"])["system"])

@@ -45,7 +45,7 @@ def listed(root: Path) -> list[str]:
 
 def test_a_declared_system_is_found_scaffolded_checked_and_never_doubled(cloned: Path) -> None:
     found = listed(cloned)
-    assert len(found) == 16
+    assert len(found) == 18  # two systems, eight stages and a monitor each
     scaffolded = said(cloned, "scaffold", "defs", "compliance_assets.orchestration.ComplianceSystem", "small_lender")
     assert scaffolded.returncode == 0, scaffolded.stderr
     declared = cloned / "compliance_assets" / "defs" / "small_lender" / "defs.yaml"
