@@ -25,7 +25,7 @@ PAGE = HERE / "results.md"
 
 
 _OTHERS = tuple(f"contract_on_{name}" for name in ("pandera", "pointblank") if importlib.util.find_spec(name) is not None)
-"""What is only measured where it is installed: `pip install 'pandera[polars]' pointblank`."""
+"""What is only measured where it is installed: `pip install -e '.[bench]'`."""
 
 
 def measured(name: str, table: Path, rows: int, repeats: int) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import click
@@ -53,6 +54,9 @@ def witness(folder: Path, name: str, logs: tuple[str, ...], host: str, port: int
         if not separator:
             raise click.BadParameter(f"{text!r} is not ORIGIN=KEY", param_hint="--log")
         known[origin] = PublicKey.parse(key)
+    # Whoever started this may have told it to ignore them; it ends on both.
+    for ending in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(ending, signal.default_int_handler)
     running = Witness.at(folder, name, known)
     with server(running, host, port) as listening:
         click.echo(f"Witness {name} with key {running.key.public.text} on http://{host}:{listening.server_address[1]}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -229,8 +230,10 @@ def test_the_witness_is_a_program_of_its_own(tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
     river = founded(tmp_path, "witness")
     assert river.organisation.anchors is not None
+    deaf = signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a child inherits this; it must end all the same
     process = subprocess.Popen((sys.executable, "-m", "compliance_assets.cli", "witness", str(tmp_path / "witness"), "--name", NAME, "--port", "0",
                                 "--log", f"{river.archive.ledger.origin}={river.organisation.log_key()}"), stdout=subprocess.PIPE, text=True, env=environment)
+    signal.signal(signal.SIGTERM, deaf)
     try:
         assert process.stdout is not None
         line = process.stdout.readline()
@@ -244,5 +247,5 @@ def test_the_witness_is_a_program_of_its_own(tmp_path: Path) -> None:
         assert done.returncode == 1 and "does not answer" in done.stdout, "organisation.yaml still says another address"
     finally:
         process.terminate()
-        process.wait()
+        process.wait(30)
         process.stdout.close()
