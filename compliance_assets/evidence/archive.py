@@ -196,8 +196,11 @@ class Archive:
         For lists ("everything this stage made"): a stranger's entry must not keep everybody from working, and passing it over
         can never make anything pass, since only authentic records do. `verify` reports it. A damaged ledger still refuses.
         """
+        return self._trusted(self.ledger.by_subject(digest, role))
+
+    def _trusted(self, entries: Iterable[Entry]) -> tuple[Record, ...]:
         found: list[Record] = []
-        for entry in self.ledger.by_subject(digest, role):
+        for entry in entries:
             try:
                 found.append(self.authentic(entry))
             except LedgerCorrupt:
@@ -221,15 +224,7 @@ class Archive:
 
     def of_kind(self, kind: str, system: str) -> tuple[Record, ...]:
         """Every record of one kind about one system, oldest first; a stranger's entry is passed over, as in `_listed`."""
-        found: list[Record] = []
-        for entry in self.ledger.by_kind(kind, system):
-            try:
-                found.append(self.authentic(entry))
-            except LedgerCorrupt:
-                raise
-            except UntrustedEvidence:
-                continue
-        return tuple(found)
+        return self._trusted(self.ledger.by_kind(kind, system))
 
     def with_key(self, key: Digest, role: str = "key") -> tuple[Record, ...]:
         return self._listed(key, role)

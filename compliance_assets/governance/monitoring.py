@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from compliance_assets.metrics.measurement import Measurement
     from compliance_assets.policy.definition import Definition
-    from compliance_assets.policy.system import System
+    from compliance_assets.policy.system import Bound, System
 
 SCORE = "score"
 DRAWS = 50
@@ -147,15 +147,20 @@ def measured(reference: Reference, day: str, seen: pl.DataFrame, groups: Sequenc
     within: list[tuple[str, int, float | None]] = []
     for (attribute, group), profile in reference.groups.items():
         members = seen.filter(pl.Series([one.get(attribute) == group for one in groups], dtype=pl.Boolean))
-        enough = members.height >= fewest
-        within.append((f"{attribute}={group}", members.height, _psi(profile, members)[0][1] if enough else None))
+        largest = _psi(profile, members) if members.height >= fewest else ()
+        within.append((f"{attribute}={group}", members.height, largest[0][1] if largest else None))
+    if not found:
+        return Window(day, seen.height, (), tuple(within), None, "a column has no value on one side")
     bound = system.retraining.on_drift
     drifted = None if bound is None else found[0][1] > bound.psi
     return Window(day, seen.height, found, tuple(within), drifted)
 
 
 def _psi(profile: Profile, seen: pl.DataFrame) -> tuple[tuple[str, float], ...]:
+    """Each column's index, largest first; () where one of them has none: the others do not speak for it."""
     (found,) = measure_drift(["psi"], profile, seen, draws=DRAWS)
+    if found.value is None:
+        return ()
     named = [(group.name, group.value) for group in found.groups if group.value is not None]
     return tuple(sorted(named, key=lambda pair: (-pair[1], pair[0])))
 
@@ -183,9 +188,14 @@ def calibration(labels: Sequence[tuple[Decision, bool]], declared: System) -> tu
     if len(labels) < fewest:
         raise OutOfTurn(f"{len(labels)} outcomes are known, {fewest} are needed.", rule="enough labels", value=str(len(labels)),
                         remedy="Record outcomes: `compliance outcome ID favourable`.")
-    names = [bound.metric for bound in declared.evaluation.calibration if not bound.over or bound.over == ("all",)]
-    return measure_calibration(names, np.array([happened for _, happened in labels], dtype=np.int64),
+    return measure_calibration([bound.metric for bound in watched_bounds(declared)],
+                               np.array([happened for _, happened in labels], dtype=np.int64),
                                np.array([float(one.score) for one, _ in labels]))
+
+
+def watched_bounds(declared: System) -> tuple[Bound, ...]:
+    """The calibration bounds over everybody: callers need not say who belongs to which group, so bounds over groups are not watched."""
+    return tuple(bound for bound in declared.evaluation.calibration if not bound.over or bound.over == ("all",))
 
 
 def overrides(river: River, system: str, slot: Slot) -> tuple[int, int, tuple[float, float] | None]:

@@ -77,10 +77,11 @@ def _checks(river: River, system: str, slot: Slot, found: tuple[monitoring.Windo
             "too few rows": ", ".join(few) or "nowhere"})
     try:
         measured = monitoring.calibration(list(monitoring.labelled(river, system, slot)), declared)
-        bounds = {one.metric: one for one in declared.evaluation.calibration}
+        bounds = {one.metric: one for one in monitoring.watched_bounds(declared)}
+        unwatched = ", ".join(one.metric for one in declared.evaluation.calibration if one not in monitoring.watched_bounds(declared))
         findings = [judge(f"calibration.{one.metric}", one, bounds[one.metric]) for one in measured]
         yield _shown("calibration", bool(findings) and all(f.verdict is Verdict.PASS for f in findings),
-                     {f.id: f"{f.value} ({f.verdict})" for f in findings})
+                     {**{f.id: f"{f.value} ({f.verdict})" for f in findings}, "not watched": unwatched or "nothing"})
     except ComplianceError as error:
         yield _shown("calibration", False, {"why": f"not measured: {error.message}"})
     against, of, interval = monitoring.overrides(river, system, slot)

@@ -16,7 +16,7 @@ linear algebra runs on one thread, and what only says how many threads were used
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import numpy as np
 
@@ -42,10 +42,6 @@ from compliance_assets.trust.canonical import (
     parse_canonical,
     state_digest,
 )
-
-if TYPE_CHECKING:
-
-    pass
 
 RULE = rule_named("model_training")
 MADE_FROM = ("system", "data", "features", "training")

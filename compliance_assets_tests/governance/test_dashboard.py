@@ -31,7 +31,7 @@ def judged(gate: str, before: float, passed: bool = True, over: str = "sex", bou
     return Judged(4, gate, 1, bounds, verdict, days(before), 7, () if passed else ((over, "selection_rate_ratio"),), margin if passed else -margin)
 
 
-EMPTY = History(SYSTEM, NOW, (), 0, (), frozenset(), (), (), (), (), (), (), 0, 0, {})
+EMPTY = History(SYSTEM, NOW, (), 0, (), frozenset(), (), (), (), (), (), (), (), 0, 0, {})
 
 
 def test_rates_count_definite_verdicts_and_carry_their_interval() -> None:
@@ -117,6 +117,11 @@ def test_a_history_becomes_numbers_pictures_and_sentences() -> None:
     assert [chart.name for chart in shown.charts] == ["gate-success", "fairness-failures", "training-to-production", "blocked"]
     assert "age\\_band" in shown.charts[1].markdown_table or "age_band" in shown.charts[1].markdown_table
     json.dumps(shown.as_json())
+
+
+def test_a_rollout_whose_training_is_not_on_record_is_told() -> None:
+    said = {one.number: one.found for one in of_history(replace(EMPTY, untraced=(12,))).measures}
+    assert "the training of 1 full rollouts" in said["D3"] and "not on record" not in of_history(EMPTY).measures[2].found
 
 
 def test_nothing_yet_is_unknown_and_never_nothing_found() -> None:

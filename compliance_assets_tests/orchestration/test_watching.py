@@ -37,6 +37,25 @@ def test_drift_is_k_of_the_last_n_windows_and_the_last_one(windows: list[bool | 
     assert is_drift(windows, OnDrift(psi=0.25, windows=(3, 5))) is drift
 
 
+def test_a_column_that_cannot_be_compared_leaves_the_day_unmeasured() -> None:
+    import polars as pl
+
+    from compliance_assets.metrics.profiles import Profile
+
+    frame = pl.DataFrame({"income": [1.0, 2.0, 3.0], "score": [0.1, 0.2, 0.3]})
+    profile = Profile.of(frame, numeric=["income", "score"], categorical=[])
+    assert [name for name, _ in monitoring._psi(profile, frame)] == ["income", "score"]
+    assert monitoring._psi(profile, frame.head(0)) == (), "nothing to compare is not no drift"
+
+
+def test_calibration_is_held_against_the_bounds_over_everybody_only(river: River) -> None:
+    declared = river.definition(SYSTEM).system
+    overall = declared.evaluation.calibration[0]
+    by_group = overall.model_copy(update={"over": ("sex",), "at_most": 0.0001})
+    both = declared.model_copy(update={"evaluation": declared.evaluation.model_copy(update={"calibration": (overall, by_group)})})
+    assert monitoring.watched_bounds(both) == (overall,)
+
+
 @pytest.fixture(scope="module")
 def deployed_world(reviewed_world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project whose first release is in production, on record."""

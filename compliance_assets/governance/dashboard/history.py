@@ -91,6 +91,8 @@ class History:
     """Digest of each candidate model that was trained and when; one that failed a training gate too."""
     staged: frozenset[str]
     deployed: tuple[Deployed, ...]
+    untraced: tuple[int, ...]
+    """Ledger indices of full rollouts whose training is not on record: they happened, and how long they took is not known."""
     blocked: tuple[Blocked, ...]
     decisions: tuple[Decided, ...]
     returns: tuple[tuple[str, bool, datetime, int], ...]
@@ -114,8 +116,7 @@ def history_of(river: River, system: str) -> History:
     evaluated = [record for record in stages if record.body.stage == "model_evaluation" and record.body.outcome != "error"]
     trained = {record.body.output: _at(record) for record in reversed(stages)
                if record.body.stage == "model_training" and record.body.outcome != "error"}
-    rollouts = tuple(one for one in (_deployed(record, steps, by_output) for record in steps
-                                     if record.body.action == "full_rollout") if one is not None)
+    full = [(record.index, _deployed(record, steps, by_output)) for record in steps if record.body.action == "full_rollout"]
     decisions = tuple(_decisions(river, system, stages))
     return History(
         system, river.now(), tuple(_judged(stages)),
@@ -123,7 +124,8 @@ def history_of(river: River, system: str) -> History:
         tuple(sorted(trained.items(), key=lambda item: item[1])),
         frozenset(record.body.inputs["candidate_model"] for record in stages
                   if record.body.stage == "model_registration" and record.body.outcome == "passed"),
-        rollouts, tuple(_blocked(river, system, stages, steps, decisions)), decisions,
+        tuple(one for _, one in full if one is not None), tuple(index for index, one in full if one is None),
+        tuple(_blocked(river, system, stages, steps, decisions)), decisions,
         tuple((record.body.action, "emergency" in record.body.evidence and bool(record.body.evidence["emergency"]),
                parse_rfc3339(record.body.at), record.index) for record in steps if record.body.action in ("rolled_back", "withdrawn")),
         tuple(record.index for record in stages if not record.body.definition_in_force),

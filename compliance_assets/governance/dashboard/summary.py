@@ -139,7 +139,8 @@ def _of_people(history: History, since: datetime, parts: Mapping[str, Durations]
     ways = "; ".join(f"{name}: median {hours(one.median)}, mean {hours(one.mean)}, 90 % within {hours(one.p90)} (n {one.n})"
                      for name, one in parts.items() if one.n)
     return [
-        Measure("D3", "Training to production", f"{ways or 'nothing was deployed'}; never deployed, ever: {len(never)}", _WINDOW,
+        Measure("D3", "Training to production", f"{ways or 'nothing was deployed'}; never deployed, ever: {len(never)}"
+                + (f"; not on record, ever: the training of {len(history.untraced)} full rollouts" if history.untraced else ""), _WINDOW,
                 "time of the full rollout minus the end of training, for each deployment",
                 {**{name: one.as_json() for name, one in parts.items()}, "never_deployed": len(never),
                  "kaplan_meier_median_hours_ever": measures.kaplan_meier_median(times, never)}),
