@@ -4,7 +4,7 @@
     python benchmarks/run.py --rows 10000000 --fairness-rows 0 --repeats 1 --keep   # the contract only, appended
 
 Every contender runs in a process of its own, its imports outside the clock; wall and CPU seconds are the least of the repeats,
-memory is the process's peak. Absolute seconds depend on the machine and on who else uses it; the ratios are what is claimed.
+memory is the process's peak in the first of them. Absolute seconds depend on the machine and on who else uses it; the ratios are what is claimed.
 """
 
 from __future__ import annotations

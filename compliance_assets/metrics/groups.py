@@ -87,11 +87,28 @@ def _expected(name: str, expected_groups: Mapping[str, Sequence[str]]) -> Sequen
 
 def membership(over: str, attributes: Mapping[str, Any]) -> npt.NDArray[Any]:
     """The group of each row, as its name; shape (n,)."""
+    import polars as pl
+
     first, *others = (group_column(name, attributes) for name in over.split("*"))
     for other in others:
         arrays.same_rows(**{"first": _places(first), over: _places(other)})
         first = first + "*" + other
-    return np.asarray(first.to_numpy(), dtype=object)
+    # A few names and a number for each row: one text object for every row would take longer than what is then counted.
+    names = first.unique().sort()
+    members: npt.NDArray[Any] = np.asarray(names.to_list(), dtype=object)[first.cast(pl.Enum(names)).to_physical().to_numpy()]
+    return members
+
+
+def group_sizes(over: str, attributes: Mapping[str, Any], label: Counts | None = None) -> dict[str, tuple[int, int]]:
+    """Rows and rows with label 1 (0 where no label of shape (n,) is given) of every group that is there."""
+    import polars as pl
+
+    columns = [group_column(name, attributes) for name in over.split("*")]
+    arrays.same_rows(**{f"group {i}": _places(column) for i, column in enumerate(columns)}, y=label)
+    keys = [f"g{i}" for i in range(len(columns))]
+    positive = pl.Series(np.zeros(len(columns[0]), np.int8) if label is None else label).cast(pl.Int64)
+    counted = pl.DataFrame({**dict(zip(keys, columns, strict=True)), "y": positive}).group_by(keys).agg(pl.len(), pl.col("y").sum())
+    return {"*".join(group): (int(n), int(positives)) for *group, n, positives in counted.rows()}
 
 
 def expected_names(over: str, expected_groups: Mapping[str, Sequence[str]]) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ import numpy as np
 
 from compliance_assets.metrics import arrays
 from compliance_assets.metrics.catalogue import metric_info
-from compliance_assets.metrics.groups import expected_names, membership
+from compliance_assets.metrics.groups import expected_names, group_sizes, membership
 from compliance_assets.metrics.intervals import wilson
 from compliance_assets.metrics.measurement import GroupMeasurement, Measurement, MeasurementRefused
 
@@ -88,20 +88,20 @@ def group_share_deviation(over: str, attributes: Mapping[str, Any],
 def smallest_cell(over: str, attributes: Mapping[str, Any], *, y: Any = None,
                   expected_groups: Mapping[str, Sequence[str]]) -> Measurement:
     """Rows in the smallest of the declared groups or intersections; an absent one has 0. With y, positives too."""
-    member = membership(over, attributes)
     label = None if y is None else arrays.labels(y)
-    arrays.same_rows(group=member, y=label)
+    sizes = group_sizes(over, attributes, label)
+    rows = sum(n for n, _ in sizes.values())
     groups = []
-    for group in _all_groups(over, member, expected_groups):
-        rows = member == group
-        n = int(np.count_nonzero(rows))
-        positives = None if label is None else int(label[rows].sum())
+    for group in sorted({*sizes, *expected_names(over, expected_groups)}):
+        # Not a default on a measurement: a declared group that nobody belongs to has no rows.
+        n, favourable = sizes[group] if group in sizes else (0, 0)
+        positives = None if label is None else favourable
         groups.append(GroupMeasurement(group, float(n), n=n, positives=positives,
                                        negatives=None if positives is None else n - positives))
     declared = set(expected_names(over, expected_groups))
     counted = [group for group in groups if group.name in declared]
     if not counted:
-        return _none("smallest_cell", over, tuple(groups), len(member), "no group is declared")
+        return _none("smallest_cell", over, tuple(groups), rows, "no group is declared")
     smallest = min(counted, key=lambda group: (group.n, group.name))
     return Measurement("smallest_cell", float(smallest.n), None, None, smallest.n, "count", over, tuple(groups),
                        note=f"smallest: {smallest.name}", direction=metric_info("smallest_cell").direction)
@@ -146,6 +146,8 @@ def _overlap(name: str, splits: Mapping[str, pl.DataFrame], columns: Sequence[st
     for frame in splits.values():
         _columns_exist(frame, columns)
     ordered = sorted(splits)
+    rows = sum(frame.height for frame in splits.values())
+    splits = _perhaps_shared(splits, columns)
     # Each split's distinct rows once, and in how many and which splits each of them stands.
     found = pl.concat([splits[split].lazy().select(columns).unique().with_columns(pl.lit(1 << place, pl.UInt32).alias(_SPLITS))
                        for place, split in enumerate(ordered)]).group_by(columns).agg(pl.col(_SPLITS).sum()).select(_SPLITS).collect()
@@ -157,11 +159,26 @@ def _overlap(name: str, splits: Mapping[str, pl.DataFrame], columns: Sequence[st
         for j, second in enumerate(ordered[i + 1:], i + 1):
             both = 1 << i | 1 << j
             detail.append((f"{first}&{second}", float(sum(count for mask, count in held.items() if mask & both == both))))
-    rows = sum(frame.height for frame in splits.values())
     if rows == 0:
         return _none(name, "all", (), 0, "no rows")
     return Measurement(name, float(shared), None, None, rows, f"distinct {what} beyond the first split that holds them",
                        detail=tuple(detail), direction=metric_info(name).direction)
+
+
+def _perhaps_shared(splits: Mapping[str, pl.DataFrame], columns: Sequence[str]) -> Mapping[str, pl.DataFrame]:
+    """The rows that may stand in several splits: equal rows have equal hashes, so leaving out the others changes no count.
+
+    Comparing wide rows is dear and nearly all of them stand in one split only. One column is its own hash.
+    """
+    import polars as pl
+
+    schemas = {tuple(frame.select(columns).schema.items()) for frame in splits.values()}
+    if len(columns) == 1 or len(schemas) != 1 or any(dtype.is_nested() or dtype == pl.Categorical for _, dtype in next(iter(schemas))):
+        return splits
+    hashes = {split: frame.select(columns).hash_rows(seed=0) for split, frame in splits.items()}
+    counted = pl.concat([one.unique() for one in hashes.values()]).value_counts()
+    several = counted.filter(pl.col("count") > 1).to_series(0)
+    return {split: frame.filter(hashes[split].is_in(several.implode())) for split, frame in splits.items()}
 
 
 def _columns_exist(frame: pl.DataFrame, columns: Sequence[str]) -> None:

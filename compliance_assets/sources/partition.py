@@ -107,17 +107,16 @@ def part_of_each(values: pl.Series, split: Split) -> NDArray[np.int8]:
 
 
 def _hash(text: pl.Series, seed: int) -> NDArray[np.uint64]:
-    encoded = text.to_list()
-    rows = np.array([value.encode() for value in encoded], dtype=bytes)
     lengths = text.str.len_bytes().to_numpy()
-    width = rows.dtype.itemsize
-    letters = rows.view(np.uint8).reshape(len(encoded), width) if width else np.zeros((len(encoded), 0), np.uint8)
-    state = np.full(len(encoded), _FNV_OFFSET, dtype=np.uint64)
+    letters = np.frombuffer(text.str.join("").item().encode(), dtype=np.uint8)
+    starts = np.cumsum(lengths, dtype=np.int64) - lengths
+    seeded = np.full(1, _FNV_OFFSET, dtype=np.uint64)
     for octet in seed.to_bytes(16, "little"):
-        state = (state ^ np.uint64(octet)) * _FNV_PRIME
-    for place in range(width):
-        there = lengths > place
-        state[there] = (state[there] ^ letters[there, place].astype(np.uint64)) * _FNV_PRIME
+        seeded = (seeded ^ np.uint64(octet)) * _FNV_PRIME
+    state = np.repeat(seeded, len(text))
+    for place in range(int(lengths.max(initial=0))):
+        there = np.flatnonzero(lengths > place)
+        state[there] = (state[there] ^ letters[starts[there] + place].astype(np.uint64)) * _FNV_PRIME
     return _finalise(state)
 
 

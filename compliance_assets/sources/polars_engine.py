@@ -36,11 +36,16 @@ _NOT_COLLECTED = (".unexpected_values", ".unexpected_rows", ".unexpected_index_l
 
 def run(frame: pl.DataFrame, configurations: Sequence[Any], result_format: Mapping[str, Any]) -> list[Any]:
     """Each expectation configuration judged on `frame`: Great Expectations' own validation results, in no certain order."""
-    validator = Validator(execution_engine=PolarsExecutionEngine(frame))
+    engine = PolarsExecutionEngine(frame)
+    validator = Validator(execution_engine=engine)
     validator.metrics_calculator.show_progress_bars = False
     validator._determine_progress_bars = lambda: False
     ordered = validator.process_expectations_for_validation(list(configurations))
-    return list(validator.graph_validate(configurations=ordered, runtime_configuration={"result_format": dict(result_format)}))
+    try:
+        return list(validator.graph_validate(configurations=ordered, runtime_configuration={"result_format": dict(result_format)}))
+    finally:
+        # Validator and engine refer to each other: without this the whole table would stay until the next collection of garbage.
+        engine.forget()
 
 
 def pandas_table(frame: pl.DataFrame) -> pd.DataFrame:
@@ -63,6 +68,10 @@ class PolarsExecutionEngine(PandasExecutionEngine):  # type: ignore[misc]  # the
         self._frame = frame
         self._known: dict[Any, Any] = {}
         self._failed: dict[Any, str] = {}
+
+    def forget(self) -> None:
+        """Let go of the table; what was computed stays."""
+        self._frame = self._frame.clear()
 
     def resolve_metrics(self, metrics_to_resolve: Iterable[Any], metrics: Any = None, runtime_configuration: Any = None) -> dict[Any, Any]:
         """The values of these metrics. MetricResolutionError, naming the metric, for one that cannot be computed."""

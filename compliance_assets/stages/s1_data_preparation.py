@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import io
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from pydantic import BaseModel, ConfigDict
@@ -149,11 +149,11 @@ def _rows_of(artefacts: ArtefactStore, digest: str) -> pl.DataFrame:
     return _together({part: read_part(artefacts, dataset, part) for part in PARTS})
 
 
-def read_part(artefacts: ArtefactStore, dataset: Dataset, part: str) -> pl.DataFrame:
-    """One part of the dataset, bytes checked: all prepared columns and one `group.<attribute>` column per attribute."""
+def read_part(artefacts: ArtefactStore, dataset: Dataset, part: str, columns: Sequence[str] | None = None) -> pl.DataFrame:
+    """One part of the dataset, bytes checked: `columns`, or all prepared ones and one `group.<attribute>` per attribute."""
     import polars as pl
 
-    return pl.read_parquet(artefacts.open_path(Digest(dataset.splits[part].file)))
+    return pl.read_parquet(artefacts.open_path(Digest(dataset.splits[part].file)), columns=None if columns is None else list(columns))
 
 
 def parquet_bytes(frame: pl.DataFrame) -> bytes:

@@ -107,7 +107,7 @@ def judge(work: Work, draft: Draft, dataset: Dataset) -> Iterator[GateReport]:
         s2_gates.ranges(stored, system.features),
         s2_gates.nulls(stored, system.features),
         s2_gates.prohibited(system),
-        s2_gates.proxies(stored["train"], groups, system.features),
+        s2_gates.proxies(report["proxies"], stored["train"], groups, system.features),
         s2_gates.parity(work, dataset, stored),
     )
     for gate, found in zip(RULE.gates, findings, strict=True):

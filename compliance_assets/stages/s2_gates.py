@@ -97,9 +97,14 @@ def prohibited(system: System) -> Iterator[Finding]:
                    note=f"computed from {column}: {', '.join(carriers) or 'no feature'}")
 
 
-def proxies(train: pl.DataFrame, groups: pl.DataFrame, features: Features) -> Iterator[Finding]:
-    """Every association above the declared level needs a review on record (training part only: nothing else was looked at)."""
-    measured = associations(train, groups, features)
+def proxies(recorded: Mapping[str, Mapping[str, Mapping[str, str]]], train: pl.DataFrame, groups: pl.DataFrame,
+            features: Features) -> Iterator[Finding]:
+    """Every association above the declared level needs a review on record (training part only: nothing else was looked at).
+
+    `recorded`: what `associations` gave for these sealed rows; measured again where it is about other features or attributes.
+    """
+    wanted = {feature.name: set(groups.columns) for feature in features.registry if feature.name in train.columns}
+    measured = recorded if {name: set(found) for name, found in recorded.items()} == wanted else associations(train, groups, features)
     for feature in features.registry:
         if feature.name not in measured:
             yield Finding(f"proxies.{feature.name}", Verdict.ERROR, note="the feature was not computed")
@@ -145,14 +150,14 @@ def parity(work: Work, dataset: Dataset, stored: Mapping[str, pl.DataFrame]) -> 
     schema_now = serving_schema(work.definition)
     columns = source_columns(work.definition.system.features.registry)
     for part, features in stored.items():
-        raw = read_part(work.artefacts, dataset, part)
+        raw = read_part(work.artefacts, dataset, part, columns)
         if raw.height != features.height or raw.height == 0:
             yield fact(f"parity.{part}", False, value=features.height, bound=raw.height, note="rows cannot be matched")
             continue
         places = np.unique(np.linspace(0, raw.height - 1, PARITY_ROWS).astype(int)).tolist()
         different, note = 0, ""
         for place in places:
-            row = raw.select(columns).row(place, named=True)
+            row = raw.row(place, named=True)
             try:
                 single = serving_features(work.definition, [row], schema=schema_now)
                 expected = features[place].cast(dict(single.schema))
@@ -195,12 +200,13 @@ def associations(frame: pl.DataFrame, groups: pl.DataFrame, features: Features) 
             continue
         values = frame[feature.name]
         numeric = values.dtype.is_numeric()
-        codes = _codes(_binned(values) if numeric else values)
+        numbers = values.cast(_number()).to_numpy() if numeric else None
+        codes = _codes(values) if numbers is None else _binned(numbers)
         result[feature.name] = {}
         for attribute, group in coded.items():
             found = {"cramers_v": _shown(cramers_v(codes, group))}
-            if numeric:
-                found["correlation_ratio"] = _shown(correlation_ratio(values.cast(_number()).to_numpy(), group))
+            if numbers is not None:
+                found["correlation_ratio"] = _shown(correlation_ratio(numbers, group))
             result[feature.name][attribute] = found
     return result
 
@@ -254,14 +260,12 @@ def correlation_ratio(values: NDArray[np.float64], group: NDArray[np.int64]) -> 
     return float(min(1.0, np.sqrt(between / float(((values - values.mean()) ** 2).sum()))))
 
 
-def _binned(values: pl.Series) -> pl.Series:
-    """Ten equal-mass bins; missing and infinite values are a bin of their own."""
-    import polars as pl
-
-    array = values.cast(pl.Float64).to_numpy()
+def _binned(array: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Ten equal-mass bins of (n,), numbered from 0 and none empty; missing and infinite values are a bin of their own."""
     finite = np.isfinite(array)
     edges = np.unique(np.quantile(array[finite], np.linspace(0, 1, BINS + 1)[1:-1])) if finite.any() else np.empty(0)
-    return pl.Series(np.where(finite, np.searchsorted(edges, array, side="left"), -1))
+    bins = np.where(finite, 1 + np.searchsorted(edges, array, side="left"), 0)
+    return np.asarray((np.cumsum(np.bincount(bins, minlength=1) > 0) - 1)[bins], dtype=np.int64)
 
 
 def _codes(values: pl.Series) -> NDArray[np.int64]:

@@ -16,6 +16,7 @@ whose sha256 is the digest. Row order counts, unless a unique key is declared: t
 from __future__ import annotations
 
 import hashlib
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from compliance_assets.errors import StageError
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from polars.datatypes import DataTypeClass
 
 _ROWS_AT_ONCE = 1 << 18
+_AT_ONCE = 4
 
 
 def dataset_digest(frame: pl.DataFrame, key: str | None = None) -> Digest:
@@ -35,9 +37,11 @@ def dataset_digest(frame: pl.DataFrame, key: str | None = None) -> Digest:
     """
     if key is not None:
         frame = _sorted_by(frame, key)
-    columns = [
-        {"name": series.name, "type": logical_type(series.dtype), "digest": _column(series)} for series in frame
-    ]
+    # Hashing lets go of the interpreter: the columns of a large table side by side take half the time on two cores.
+    with ThreadPoolExecutor(max_workers=_AT_ONCE) as several:
+        digests = list((several.map if frame.height > _ROWS_AT_ONCE // 4 else map)(_column, frame.get_columns()))
+    columns = [{"name": series.name, "type": logical_type(series.dtype), "digest": digest}
+               for series, digest in zip(frame.get_columns(), digests, strict=True)]
     return digest_of({"cds": 1, "rows": frame.height, "key": key, "columns": columns})
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import datetime as dt
+import gc
 import itertools
 import json
 import os
+import weakref
 from typing import Any
 
 import polars as pl
@@ -89,6 +91,18 @@ def test_a_suite_of_counts_is_one_pass_and_only_a_repeated_key_needs_a_second(mo
     collected.clear()
     validate(frame(), suite(*checks, ("expect_column_values_to_be_unique", {"column": "id"})))
     assert [size for size in collected if size] == [5, 1]
+
+
+def test_the_table_is_let_go_when_the_contract_has_been_judged() -> None:
+    table = frame()
+    alive = weakref.ref(table)
+    gc.disable()
+    try:
+        validate(table, suite(("expect_column_values_to_not_be_null", {"column": "age"})))
+        del table
+        assert alive() is None
+    finally:
+        gc.enable()
 
 
 def test_one_broken_expectation_does_not_sink_the_others() -> None:
