@@ -23,6 +23,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ TOP = HERE.parent
 PAGE = HERE / "river.md"
 WARMING = 20_000
 LAST = "model_registration"
+JUDGED = ("data_preparation", "feature_engineering", "model_evaluation")
 
 
 def prepare(root: Path, rows: int) -> dict[str, Any]:
@@ -104,13 +106,23 @@ def river(folder: Path, place: Path) -> dict[str, float]:
     from compliance_assets.pipeline import drive, open_river
     from compliance_assets.stages.stage import Driver
 
-    clock = Clock()
-    opened = open_river(folder.parents[1])
+    clock, judging = Clock(), Clock()
+
+    def heard(event: str, facts: dict[str, Any]) -> None:
+        """CPU of judging: the contract with the profiles and the sort before it, and everything between made and recorded."""
+        if event == "stage_entered" or facts["stage"] not in JUDGED:
+            judging("elsewhere")
+        elif event in ("validated", "stage_completed", "gate_failed"):
+            judging(f"judging, {facts['stage']}")
+        elif event in ("fetched", "split", "produced"):
+            judging("elsewhere")
+
+    opened = replace(open_river(folder.parents[1]), listeners=(heard,))
     for outcome in drive(opened, folder.name, Driver(launcher="benchmark", run_id=f"benchmark-{time.time_ns()}"), stop=LAST):
         if not outcome and outcome.stage.name != "model_evaluation":
             raise SystemExit(f"{outcome.stage.name} did not pass: {outcome.failures}")
         clock(outcome.stage.name)
-    return clock.laps
+    return clock.laps | {f"{name}, judging CPU": judging.laps[f"judging, {name} CPU"] for name in JUDGED}
 
 
 class Clock:
@@ -126,7 +138,8 @@ class Clock:
 
     def __call__(self, name: str) -> None:
         now = self._now()
-        self.laps[name], self.laps[f"{name} CPU"] = now[0] - self._last[0], now[1] - self._last[1]
+        for what, place in ((name, 0), (f"{name} CPU", 1)):
+            self.laps[what] = self.laps.get(what, 0.0) + now[place] - self._last[place]
         self._last = now
 
 
@@ -221,6 +234,12 @@ def page(found: dict[tuple[str, bool, int], dict[str, Any]], rows: int, repeats:
         more = {side: {what: found[side, True, 2 * rows][what] - found[side, True, rows][what] for what in ("all", "all CPU")} for side in ("bare", "river")}
         lines.append(f"| each further {rows:,} rows, warm | | {more['bare']['all']:.2f} | {more['bare']['all CPU']:.2f} | | {more['river']['all']:.2f} | {more['river']['all CPU']:.2f} | | "
                      f"**{more['river']['all'] / more['bare']['all']:.2f}** | {more['river']['all CPU'] / more['bare']['all CPU']:.2f} |")
+    laps, work = found["river", True, rows]["laps"], found["bare", True, rows]["laps"]
+    gates = sum(laps[f"{name}, judging CPU"] for name in JUDGED)
+    each = ", ".join(f"{name} {laps[f'{name}, judging CPU']:.2f}" for name in JUDGED)
+    bare_work = sum(work[f"{name} CPU"] for name in ("features", "training", "scoring and four metrics"))
+    lines += ["", f"All gates of stages 1, 2 and 4 took {gates:.2f} s CPU ({each}; the contract's with the "
+              f"profiles and the sort before it): **{gates / bare_work:.2f}** of the {bare_work:.2f} s that features, training and scoring take in the script."]
     lines += ["", f"Where the seconds go ({rows:,} rows, warm; wall, CPU):", "", "| side | part | wall s | CPU s |", "|---|---|---|---|"]
     for side in ("bare", "river"):
         laps = found[side, True, rows]["laps"]

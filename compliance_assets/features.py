@@ -103,12 +103,14 @@ def registered(frame: pl.DataFrame, registry: Sequence[tuple[str, pl.DataType]])
         series = frame[name]
         if isinstance(dtype, pl.Enum) and not isinstance(series.dtype, pl.Enum):
             texts = series.cast(pl.String)
-            outside = texts.drop_nulls().filter(~texts.drop_nulls().is_in(dtype.categories.to_list()))
-            if len(outside):
+            try:
+                series = texts.cast(dtype)
+            except pl.exceptions.InvalidOperationError:
+                there = texts.drop_nulls()
+                outside = there.filter(~there.is_in(dtype.categories.to_list()))
                 raise StageError(f"The feature {name} has the category {outside[0]!r}, which is not registered.",
                                  rule="registered categories", value=str(outside[0]),
-                                 remedy="Register the category, or map it in the system's build.")
-            series = texts.cast(dtype)
+                                 remedy="Register the category, or map it in the system's build.") from None
         if series.dtype != dtype:
             raise StageError(f"The feature {name} is {series.dtype}, but {dtype} is registered.", rule="registered types",
                              value=str(series.dtype), remedy="Cast it in the system's build.")

@@ -93,6 +93,7 @@ def store(estimator: Any) -> bytes:
     return content
 
 
+@functools.lru_cache(maxsize=4)  # asked when a file is stored, sealed, judged and loaded; a pure function of its bytes
 def trusted_types(content: bytes) -> tuple[str, ...]:
     """The types that the file needs beyond those skops trusts by itself, sorted. Nothing is loaded."""
     import skops.io
