@@ -66,7 +66,7 @@ def deployed_world(reviewed_world: Path, tmp_path_factory: pytest.TempPathFactor
     assert step(river, "approval")
     candidate = river.value("candidate_model", river.head(SYSTEM, "candidate_model") or Digest("0" * 64)).model_dump()
     simulated_rollout(river, SYSTEM, {"snapshot": take_snapshot(river.definition(SYSTEM), river.archive.artefacts),
-                                      "trusted_types": list(candidate["trusted_types"])})
+                                      "trusted_types": list(candidate["trusted_types"]), "feature_names": list(candidate["feature_names"])})
     return root
 
 
@@ -75,7 +75,7 @@ def river(deployed_world: Path, tmp_path: Path) -> River:
     return dataclasses.replace(open_river(copied(deployed_world, tmp_path / "world")), now=lambda: TODAY)
 
 
-def answered(river: River, days: int, poorer: float = 1.0, rows: int = 120) -> list[Decision]:
+def answered(river: River, days: int, poorer: float = 1.0, rows: int = 120, until: datetime = TODAY) -> list[Decision]:
     """Requests of the last days, answered and logged as the server would; `poorer`: what incomes are multiplied with on the last day."""
     from compliance_assets.features import serving_features
     from compliance_assets.modelfile import favourable_scores, load
@@ -84,11 +84,13 @@ def answered(river: River, days: int, poorer: float = 1.0, rows: int = 120) -> l
     assert slot is not None
     model = load(river.archive.artefacts.get_bytes(Digest.parse(slot.model)), tuple(slot.evidence["trusted_types"]))
     people, groups = callers(river, SYSTEM, "train", rows * days)
+    again = -(-rows * days // len(people))
+    people, groups = list(people) * again, list(groups) * again
     log = river.home.serving / "production" / "log" / "blue"
     log.mkdir(parents=True)
     everything = []
     for number in range(days):
-        day = (TODAY - timedelta(days=days - number)).strftime("%Y-%m-%d")
+        day = (until - timedelta(days=days - number)).strftime("%Y-%m-%d")
         share = 1 + (poorer - 1) * (number + 1) / days
         part = [{**row, "monthly_income": max(500.0, float(round(row["monthly_income"] * share)))}
                 for row in people[number * rows:(number + 1) * rows]]
