@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from compliance_assets.errors import ComplianceError, Misused, OutOfTurn, Rejected, StageError, Waiting
+from compliance_assets.evidence import exceptions
 from compliance_assets.evidence.archive import Archive, Record
 from compliance_assets.evidence.deployments import desired_state
 from compliance_assets.evidence.dossier import Chain, Dossier, head_of, overtaken, refuse_overtaken, require_head
@@ -32,7 +33,7 @@ from compliance_assets.policy.river import RIVER, StageRule, rule_named
 from compliance_assets.stages import stage_for
 from compliance_assets.stages.holdout_uses import admit as admit_to_holdout
 from compliance_assets.stages.stage import Draft, Driver, Report, Stage, Tell, Value, Work
-from compliance_assets.trust.canonical import Digest, canonical_json, digest_of, parse_canonical, rfc3339
+from compliance_assets.trust.canonical import Digest, canonical_json, digest_of, parse_canonical, parse_rfc3339, rfc3339
 
 Listener = Callable[[str, Mapping[str, object]], None]
 SECTIONS: Mapping[str, tuple[str, ...]] = {
@@ -75,14 +76,16 @@ class River:
     def systems(self) -> tuple[str, ...]:
         return tuple(path.name for path in find_systems(self.root))
 
-    def dossier(self, system: str) -> Dossier:
-        """The order of one system under its definition as it stands."""
-        return Dossier(system, self.definition(system).digest, self.archive.executions_of)
+    def dossier(self, system: str, at: datetime | None = None) -> Dossier:
+        """The order of one system under its definition as it stands, with what people have excepted (`at`: then; else now)."""
+        return Dossier(system, self.definition(system).digest, self.archive.executions_of,
+                       exceptions.excuses(self.archive, at or self.now()))
 
     def head(self, system: str, asset: str) -> Digest | None:
-        """The latest output of a stage that passed every gate under the definition as it stands, or None."""
+        """The latest output of a stage that passed every gate, or whose failures people excepted, under the definition as it stands."""
         rule = rule_named(asset)
-        return head_of(self.archive.made_by(system, rule.name), rule, self.definition(system).digest)
+        return head_of(self.archive.made_by(system, rule.name), rule, self.definition(system).digest,
+                       exceptions.excuses(self.archive, self.now()))
 
     def value(self, asset: str, digest: Digest) -> Value:
         """The value that a digest names, read from the artefact store and verified."""
@@ -125,7 +128,7 @@ def open_river(root: Path, home: Path | None = None, *, writer: bool = True, lis
 
 @dataclass(frozen=True)
 class Advance:
-    """What one execution came to. True only if every gate may be passed."""
+    """What one execution came to. True only if every gate may be passed, or its failure is excepted by people."""
 
     stage: StageRule
     value: Value
@@ -138,13 +141,15 @@ class Advance:
     observations: Mapping[str, Any]
     published: Mapping[str, str]
     seconds: float
+    excepted: Mapping[str, str] = field(default_factory=dict)
+    """Gates that failed and go on under an exception, with its digest. Their verdicts stay what they are."""
 
     def __bool__(self) -> bool:
-        return bool(self.reports) and all(self.reports)
+        return bool(self.reports) and all(report or report.gate in self.excepted for report in self.reports)
 
     @property
     def failures(self) -> tuple[str, ...]:
-        """One sentence for each finding that stopped the stage."""
+        """One sentence for each finding that failed."""
         return tuple(finding.sentence() for report in self.reports for finding in report.failures)
 
 
@@ -203,7 +208,10 @@ def _advance(river: River, system: str, stage: Stage, inputs: Mapping[str, Diges
              "environment": environment_digest(), "seed": definition.system.training.seed}
     sections = SECTIONS[rule.name] if rule.name in SECTIONS else tuple(declaration)
     produce_key = digest_of({**parts, "declaration": {name: declaration[name] for name in sections}})
-    key = digest_of({**parts, "definition": definition.digest})
+    granted = exceptions.in_force(archive, system, rule.name, definition.digest, given, started)
+    # An exception does not change what was judged; it is another question, since the gates behind the excepted one are judged too.
+    asked = {"exceptions": {gate: record.digest for gate, record in granted.items()}} if granted else {}
+    key = digest_of({**parts, "definition": definition.digest, **asked})
     earlier = _answered(archive, key, failed_too=rule.kind == "compute") if rule.kind == "compute" or stage.holds else None
     if earlier is not None and rule.kind == "compute":
         return _reuse(river, stage, earlier, driver, tell, clock)
@@ -223,7 +231,7 @@ def _advance(river: River, system: str, stage: Stage, inputs: Mapping[str, Diges
                 draft = stage.produce(work, **values)
                 tell("produced", seconds=f"{time.monotonic() - clock:.3f}")
             # judge
-            reports = tuple(judged(stage, work, draft, values, tell))
+            reports = tuple(judged(stage, work, draft, values, tell, granted))
             # seal
             value = draft.value
             if isinstance(value, Report):
@@ -247,23 +255,35 @@ def _advance(river: River, system: str, stage: Stage, inputs: Mapping[str, Diges
     # record
     body = _execution(river, rule, "passed" if reports and all(reports) else "failed", driver, started, tell, given, definition, key,
                       produce_key, in_force, output=digest, files=dict(value.files()), references=references, reports=reports,
-                      observations={**draft.observations, **opened}, published=published, computed=computed)
+                      observations={**draft.observations, **opened, **asked}, published=published, computed=computed)
     record = archive.append(Statement(((rule.makes, digest),), body))
+    excuse = exceptions.excuse_for(archive, record, river.now())
+    for gate, exception in excuse.by.items():
+        tell("gate_excepted", gate=gate, exception=exception.digest, expires=exception.body.expires)
     tell("stage_completed" if body.outcome == "passed" else "gate_failed", output=digest, record=record.index,
          verdicts={report.gate: report.verdict.value for report in reports}, seconds=f"{time.monotonic() - clock:.3f}")
     _write_log(river, driver, tell)
     return Advance(rule, value, digest, reports, record.index, record.digest, False, computed, body.observations, published,
-                   time.monotonic() - clock)
+                   time.monotonic() - clock, {gate: exception.digest for gate, exception in excuse.by.items()})
 
 
 def require(river: River, system: str, rule: StageRule, inputs: Mapping[str, Digest]) -> Chain:
     """Admit these inputs for this stage, now; or refuse. The wall of the house: everything consumed comes through here."""
-    chain = river.dossier(system).require(rule, inputs)
+    excuse = exceptions.excuses(river.archive, river.now())
+    chain = river.dossier(system, _approved_at(river, inputs)).require(rule, inputs)
     for name, digest in inputs.items():
         require_head(name, digest, river.head(system, name), rule.name, system)
         if name != "approval":  # a later *no* is judged by stage 8 itself, which must be entered to end a rollout under way
-            refuse_overtaken(chain.records[name], river.archive.made_by(system, rule_named(name).name), rule.name, name)
+            refuse_overtaken(chain.records[name], river.archive.made_by(system, rule_named(name).name), rule.name, name, excuse)
     return chain
+
+
+def _approved_at(river: River, inputs: Mapping[str, Digest]) -> datetime | None:
+    """Under an approval, exceptions count as when it was given: whether they still stand is judged by stage 8, which ends a rollout."""
+    if "approval" not in inputs:
+        return None
+    given = river.archive.executions_of(inputs["approval"])
+    return parse_rfc3339(given[-1].body.finished) if given else None
 
 
 def published(river: River, system: str, asset: str, digest: Digest) -> Record:
@@ -284,8 +304,9 @@ def drive(river: River, system: str, driver: Driver, *, start: str = "data_prepa
 # ----------------------------------------------------------------------------------------------------------- the parts
 
 
-def judged(stage: Stage, work: Work, draft: Draft, values: Mapping[str, Value], tell: Tell) -> Iterator[GateReport]:
-    """Every gate of the rule, once, in order; after a halt the rest as NOT_RUN."""
+def judged(stage: Stage, work: Work, draft: Draft, values: Mapping[str, Value], tell: Tell,
+           granted: Mapping[str, Record]) -> Iterator[GateReport]:
+    """Every gate of the rule, once, in order; after a halt the rest as NOT_RUN. `granted`: exceptions, behind which it goes on."""
     asked = stage.judge(work, draft, **values)
     halted_by = ""
     for gate in stage.rule.gates:
@@ -298,7 +319,8 @@ def judged(stage: Stage, work: Work, draft: Draft, values: Mapping[str, Value], 
                              value="nothing" if report is None else report.gate, remedy="Mend the stage's code; nothing was recorded.")
         tell("gate_judged", gate=report.gate, verdict=report.verdict.value, findings=[f.sentence() for f in report.failures])
         yield report
-        if stage.rule.ordered_gates and not report:
+        excepted = report.gate in granted and not exceptions.uncovered(granted[report.gate], report)
+        if stage.rule.ordered_gates and not report and not excepted:
             halted_by = report.gate
 
 
@@ -354,8 +376,10 @@ def _reuse(river: River, stage: Stage, earlier: Record, driver: Driver, tell: _T
     record = river.archive.append(Statement(((stage.rule.makes, Digest.parse(body.output)),), reuse))
     tell("stage_reused", output=body.output, original=earlier.index, record=record.index)
     _write_log(river, driver, tell)
+    excuse = exceptions.excuse_for(river.archive, earlier, river.now())
     return Advance(stage.rule, value, Digest.parse(body.output), body.reports, earlier.index, earlier.digest, True, False,
-                   body.observations, body.published, time.monotonic() - clock)
+                   body.observations, body.published, time.monotonic() - clock,
+                   {gate: exception.digest for gate, exception in excuse.by.items()})
 
 
 def _checked(value: Value, system: str, asset: str) -> Value:

@@ -127,6 +127,10 @@ def review(document: Mapping[str, Any]) -> None:
     if measured:
         heading("Evaluation against declared bounds")
         table(measured, ("metric", "value", "95 % interval", "n", "bound", "verdict"))
+    if document["exceptions"]:
+        heading("What failed and goes on under an exception")
+        for one in document["exceptions"]:
+            exception(one)
     heading("What approval authorises")
     for step in document["authorises"]:
         click.echo(f"  • {step}")
@@ -141,6 +145,21 @@ def review(document: Mapping[str, Any]) -> None:
         click.echo(f"  {click.style('·', fg='yellow')} {person['person']}'s decision does not count: {person['why']}")
     for role in document["missing"]:
         click.echo(f"  … waiting for {role['people']} × {role['role']}")
+
+
+def exception(one: Mapping[str, Any]) -> None:
+    """One exception: what failed, why it may go on, and whether it counts."""
+    colour = "green" if one["standing"] == "in force" else "yellow"
+    click.echo(f"  {one['gate']} excepted until {one['expires']}: {click.style(one['standing'], fg=colour)}  ({one['statement'][:12]}, "
+               f"ledger #{one['ledger_index']}, {one['severity']})")
+    for sentence in one["findings"]:
+        click.echo(f"    failed: {sentence}")
+    click.echo(f"    reason: {one['reason']}  (asked for by {one['requested_by']})")
+    for measure in one["compensating"]:
+        click.echo(f"    meanwhile: {measure}")
+    click.echo(f"    will be mended: {one['remediation']}")
+    for approver in one["approvers"]:
+        click.echo(f"    approved by {approver['person']} as {approver['role']}")
 
 
 def definition_since(name: str, since: Mapping[str, Any] | None) -> None:

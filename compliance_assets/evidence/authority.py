@@ -13,7 +13,8 @@ from typing import Literal
 from compliance_assets.errors import OutOfTurn
 from compliance_assets.evidence.archive import Archive, Record
 from compliance_assets.evidence.dossier import Chain, Dossier
-from compliance_assets.trust.canonical import Digest, parse_canonical
+from compliance_assets.evidence.exceptions import excuses
+from compliance_assets.trust.canonical import Digest, parse_canonical, parse_rfc3339
 
 Purpose = Literal["integration", "rollout"]
 
@@ -81,8 +82,9 @@ def _ended(archive: Archive, intent: Record) -> Record | None:
 
 
 def _chain(archive: Archive, record: Record, asset: str) -> Chain:
-    """Everything the record rests on, judged under the definition that it was itself judged under."""
-    dossier = Dossier(record.body.system, Digest.parse(record.body.definition), archive.executions_of)
+    """Everything the record rests on, judged under the definition, and with the exceptions, that it was itself judged under."""
+    dossier = Dossier(record.body.system, Digest.parse(record.body.definition), archive.executions_of,
+                      excuses(archive, parse_rfc3339(record.body.finished), record.index))
     return dossier.admit(asset, Digest.parse(record.body.output), needed_by="the model server")
 
 

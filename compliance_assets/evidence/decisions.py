@@ -78,7 +78,8 @@ def standing(decisions: Sequence[Record], subjects: Mapping[str, Digest], policy
     3. it was made under the trust policy in force, by somebody who still holds the role;
     4. it has not been revoked by its maker;
     5. it is within its validity, which is not longer than declared, and not dated into the future;
-    6. its maker neither launched nor wrote what is approved, where the declaration says so.
+    6. its maker neither launched nor wrote what is approved, where the declaration says so; nor did they ask for an exception that
+       the release rests on.
     """
     makers = {record.digest: record.body.person for record in decisions}
     revoked = {record.body.revokes for record in decisions if record.body.decision == "revoke"
@@ -150,6 +151,8 @@ def _objection(record: Record, subjects: Mapping[str, Digest], policy: ApprovalP
     # (6)
     if environment.approvals == "one_person":
         return ""
+    if any(exception.body.requested_by == body.person for exception in chain.exceptions):
+        return "they asked for an exception that it rests on"
     if "not_launcher" in policy.separation and set(chain.launchers) & set(person.launchers):
         return "they launched a run of this release"
     authors = set(chain.authors)

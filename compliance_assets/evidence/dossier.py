@@ -21,10 +21,32 @@ ExecutionsOf = Callable[[Digest], Sequence[Record]]
 
 
 @dataclass(frozen=True)
+class Excuse:
+    """Which failed gates of a record people have excepted (gate → the exception), and why others are not. True: every failed one is."""
+
+    by: Mapping[str, Record]
+    because: tuple[str, ...] = ()
+    whole: bool = False
+
+    def __bool__(self) -> bool:
+        return self.whole and bool(self.by)
+
+
+ExcuseOf = Callable[[Record], Excuse]
+
+
+def no_excuse(record: Record) -> Excuse:
+    """Nothing is excepted."""
+    return Excuse({})
+
+
+@dataclass(frozen=True)
 class Chain:
     """What an artefact rests on: for each asset of the river up to it, its digest and the record that passed it."""
 
     records: Mapping[str, Record]
+    exceptions: tuple[Record, ...] = ()
+    """The exceptions without which it would not have been admitted."""
 
     def digest(self, asset: str) -> Digest:
         return Digest.parse(self.records[asset].body.output)
@@ -47,6 +69,8 @@ class Dossier:
     system: str
     definition: Digest
     executions_of: ExecutionsOf
+    excuse: ExcuseOf = no_excuse
+    """What people have excepted, at the moment that counts for whoever asks."""
 
     def require(self, rule: StageRule, inputs: Mapping[str, Digest]) -> Chain:
         """Admit exactly the inputs that `rule` needs, each with everything that it rests on; or refuse.
@@ -64,9 +88,11 @@ class Dossier:
             raise OutOfTurn(f"{rule.name} {said}.", rule="order", value=", ".join(missing or surplus),
                             remedy=f"Run {before} first: `compliance run {self.system} --to {before}`.")
         found: dict[str, Record] = {}
+        excepted: dict[int, Record] = {}
         for name in rule.needs:
             # (2)
             chain = self.admit(name, inputs[name], needed_by=rule.name)
+            excepted |= {record.index: record for record in chain.exceptions}
             # (3)
             for asset, record in chain.records.items():
                 other = found.setdefault(asset, record)
@@ -75,14 +101,15 @@ class Dossier:
                         f"{rule.name} was given parts of two releases: one rests on {asset} {other.body.output[:12]}, the other on "
                         f"{record.body.output[:12]}.", rule="one release", value=record.body.output,
                         remedy="Materialise the stages between them again, so that all rest on the same artefact.")
-        return Chain(found)
+        return Chain(found, tuple(excepted.values()))
 
     def admit(self, asset: str, digest: Digest, *, needed_by: str) -> Chain:
         """The passing records of `digest` and of everything it rests on.
 
         1. There is a record that this very stage of this very system made these bytes.
         2. It was judged under the definition at hand.
-        3. No record of these bytes under this definition says that a gate failed: a FAIL is sticky.
+        3. No record of these bytes under this definition says that a gate failed: a FAIL is sticky. Unless people have excepted every
+           finding that failed, and their exception stands.
         4. Its gates are exactly those that the river names, in their versions, and each may be passed.
         5. Its own inputs are those that the river names, and the same is true of each of them.
         """
@@ -105,38 +132,45 @@ class Dossier:
                 remedy=f"Have it judged again (nothing is computed twice): `compliance run {self.system} --to {rule.name}`.")
         # (3)
         for record in judged:
-            refuse_failed(record, needed_by, asset)
+            refuse_failed(record, needed_by, asset, self.excuse)
         record = judged[-1]
         # (4)
-        complete(record, rule, needed_by)
+        complete(record, rule, needed_by, self.excuse)
         # (5)
         if tuple(sorted(record.body.inputs)) != tuple(sorted(rule.needs)):
             raise OutOfTurn(f"{asset} {digest.short} was made from {', '.join(record.body.inputs) or 'nothing'}, not from "
                             f"{', '.join(rule.needs)}.", rule="order", value=digest, remedy="Materialise it again.")
         found: dict[str, Record] = {}
+        excepted = {each.index: each for each in self.excuse(record).by.values()} if record.body.outcome == "failed" else {}
         for name in rule.needs:
-            for upstream, upstream_record in self.admit(name, Digest.parse(record.body.inputs[name]), needed_by=needed_by).records.items():
+            chain = self.admit(name, Digest.parse(record.body.inputs[name]), needed_by=needed_by)
+            excepted |= {each.index: each for each in chain.exceptions}
+            for upstream, upstream_record in chain.records.items():
                 other = found.setdefault(upstream, upstream_record)
                 if other.body.output != upstream_record.body.output:
                     raise OutOfTurn(f"{asset} {digest.short} rests on two different {upstream}.", rule="one release", value=digest,
                                     remedy="Materialise it again.")
         found[asset] = record
-        return Chain(found)
+        return Chain(found, tuple(excepted.values()))
 
 
-def refuse_failed(record: Record, needed_by: str, asset: str) -> None:
-    """Refuse an artefact of which a record says that a gate failed, naming gate, value and bound."""
+def refuse_failed(record: Record, needed_by: str, asset: str, excuse: ExcuseOf = no_excuse) -> None:
+    """Refuse an artefact of which a record says that a gate failed and nobody excepted it, naming gate, value and bound."""
     failed = [report for report in record.body.reports if not report]
     if record.body.outcome == "passed" and not failed:
         return
+    excused = excuse(record) if record.body.outcome == "failed" else no_excuse(record)
+    if excused:
+        return
+    said = f" No exception covers it: {'; '.join(excused.because)}." if excused.because else ""
     findings = "; ".join(finding.sentence() for report in failed if report.verdict.value != "NOT_RUN" for finding in report.failures)
     raise OutOfTurn(
-        f"{needed_by} needs {asset} {record.body.output[:12]}, whose gate failed: {findings or 'no finding was recorded'}.",
-        rule=f"gate {failed[0].gate if failed else 'outcome'}", value=findings,
+        f"{needed_by} needs {asset} {record.body.output[:12]}, whose gate failed: {findings or 'no finding was recorded'}."
+        f"{said}", rule=f"gate {failed[0].gate if failed else 'outcome'}", value=findings,
         remedy="Mend the data or retrain, or amend the declaration and have it approved.")
 
 
-def complete(record: Record, rule: StageRule, needed_by: str) -> None:
+def complete(record: Record, rule: StageRule, needed_by: str, excuse: ExcuseOf = no_excuse) -> None:
     """Refuse a record whose gates are not exactly those of the river, or of which one may not be passed."""
     found = [(report.gate, report.version) for report in record.body.reports]
     wanted = [(gate.name, gate.version) for gate in rule.gates]
@@ -147,7 +181,7 @@ def complete(record: Record, rule: StageRule, needed_by: str) -> None:
             f"names (missing or of another version: {', '.join(lacking) or 'none'}; order or surplus differ otherwise).",
             rule="complete evidence", value=", ".join(f"{gate} v{version}" for gate, version in found),
             remedy=f"Run {rule.name} again, so that every gate is judged.")
-    refuse_failed(record, needed_by, rule.makes)
+    refuse_failed(record, needed_by, rule.makes, excuse)
 
 
 def require_head(asset: str, digest: Digest, head: Digest | None, needed_by: str, system: str) -> None:
@@ -170,10 +204,10 @@ def overtaken(record: Record, executions: Sequence[Record]) -> Record | None:
     return latest if latest.index > record.index and latest.body.outcome == "failed" else None
 
 
-def refuse_overtaken(record: Record, executions: Sequence[Record], needed_by: str, asset: str) -> None:
+def refuse_overtaken(record: Record, executions: Sequence[Record], needed_by: str, asset: str, excuse: ExcuseOf = no_excuse) -> None:
     """Refuse an artefact that passed, when its stage has been asked again since and a gate failed."""
     later = overtaken(record, executions)
-    if later is None:
+    if later is None or excuse(later):
         return
     findings = "; ".join(finding.sentence() for report in later.body.reports if report.verdict.value != "NOT_RUN"
                          for finding in report.failures)
@@ -185,14 +219,15 @@ def refuse_overtaken(record: Record, executions: Sequence[Record], needed_by: st
                f"--to {record.body.stage}`.")
 
 
-def head_of(executions: Sequence[Record], rule: StageRule, definition: Digest) -> Digest | None:
-    """The output of the latest execution of a stage that passed every gate under this definition."""
+def head_of(executions: Sequence[Record], rule: StageRule, definition: Digest, excuse: ExcuseOf = no_excuse) -> Digest | None:
+    """The output of the latest execution of a stage that passed every gate under this definition, or whose failures are excepted."""
     failed = {record.body.output for record in executions
-              if record.body.definition == definition and record.body.outcome == "failed"}
+              if record.body.definition == definition and record.body.outcome == "failed" and not excuse(record)}
     for record in reversed(executions):
         reports: tuple[GateReport, ...] = record.body.reports
-        if (record.body.definition == definition and record.body.outcome == "passed" and all(reports)
-                and len(reports) == len(rule.gates) and record.body.output not in failed):
+        passed = record.body.outcome == "passed" and all(reports)
+        if (record.body.definition == definition and len(reports) == len(rule.gates) and record.body.output not in failed
+                and (passed or (record.body.outcome == "failed" and bool(excuse(record))))):
             return Digest.parse(record.body.output)
     return None
 

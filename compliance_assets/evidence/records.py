@@ -25,8 +25,9 @@ DECISION = "urn:compliance-assets:decision:v1"
 DEPLOYMENT = "urn:compliance-assets:deployment:v1"
 TRUST_POLICY = "urn:compliance-assets:trust-policy:v1"
 DEFINITION = "urn:compliance-assets:definition:v1"
+EXCEPTION = "urn:compliance-assets:exception:v1"
 KINDS: Mapping[str, str] = {STAGE: "stage", REUSE: "reuse", DECISION: "decision", DEPLOYMENT: "deployment",
-                            TRUST_POLICY: "trust-policy", DEFINITION: "definition"}
+                            TRUST_POLICY: "trust-policy", DEFINITION: "definition", EXCEPTION: "exception"}
 
 
 class Predicate(BaseModel):
@@ -103,7 +104,7 @@ class StageReuse(Predicate):
 class Scope(Predicate):
     """What a decision is about and where it holds."""
 
-    purpose: Literal["release", "definition", "trust-policy", "return"]
+    purpose: Literal["release", "definition", "trust-policy", "return", "exception"]
     system: str
     environment: str
     rollout: str
@@ -188,10 +189,41 @@ class DefinitionProposed(Predicate):
     at: str
 
 
-Body = StageExecution | StageReuse | Decision | DeploymentStep | TrustPolicy | DefinitionProposed
+class ExceptionRequested(Predicate):
+    """An exception that people are asked for: exactly these failed findings of one gate of one release, for a time.
+
+    It edits no verdict. It counts once people have approved it (decisions whose subject is this statement), and only while they stand.
+    """
+
+    system: str
+    stage: str
+    gate: str
+    gate_version: int
+    definition: str
+    inputs: dict[str, str]
+    """What was judged: the release is told by it (the report has other bytes each time)."""
+    failed: str
+    """Statement digest of the execution that failed."""
+    findings: tuple[dict[str, Any], ...]
+    """The findings that are excepted: id, verdict and value as they stand there."""
+    severity: Literal["low", "medium", "high"]
+    reason: str
+    compensating: tuple[str, ...]
+    remediation: str
+    root_cause: str
+    expires: str
+    requested_by: str
+    """A person's id."""
+    launcher: str
+    trust_policy: str
+    at: str
+    demonstration: bool
+
+
+Body = StageExecution | StageReuse | Decision | DeploymentStep | TrustPolicy | DefinitionProposed | ExceptionRequested
 TYPES: Mapping[str, type[Predicate]] = {STAGE: StageExecution, REUSE: StageReuse, DECISION: Decision,
                                         DEPLOYMENT: DeploymentStep, TRUST_POLICY: TrustPolicy,
-                                        DEFINITION: DefinitionProposed}
+                                        DEFINITION: DefinitionProposed, EXCEPTION: ExceptionRequested}
 
 
 @dataclass(frozen=True)

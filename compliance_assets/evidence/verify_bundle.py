@@ -37,9 +37,10 @@ STATEMENT = "https://in-toto.io/Statement/v1"
 NAMESPACE = "compliance-assets-approval"
 URN = "urn:compliance-assets:"
 KINDS = {f"{URN}stage-execution:v1": "stage", f"{URN}stage-reuse:v1": "reuse", f"{URN}decision:v1": "decision",
-         f"{URN}deployment:v1": "deployment", f"{URN}trust-policy:v1": "trust-policy", f"{URN}definition:v1": "definition"}
+         f"{URN}deployment:v1": "deployment", f"{URN}trust-policy:v1": "trust-policy", f"{URN}definition:v1": "definition",
+         f"{URN}exception:v1": "exception"}
 SIGNED_BY = {"stage": ("pipeline", "gate"), "reuse": ("pipeline",), "deployment": ("deployer",), "trust-policy": ("log",),
-             "definition": ("pipeline",)}
+             "definition": ("pipeline",), "exception": ("pipeline",)}
 SUBJECTS = ("staged-model", "model", "evaluation-report", "integration-report", "dataset", "definition", "environment", "rollout")
 SEVERITY = ("PASS", "NOT_APPLICABLE", "NOT_RUN", "INCONCLUSIVE", "INSUFFICIENT_DATA", "FAIL", "ERROR")
 LINKS = {"dataset": {}, "features": {"dataset": "dataset"}, "candidate_model": {"features": "features"},
@@ -516,7 +517,7 @@ class Bundle:
                 no(f"{entry.body['person']} saw another ledger of {head['size']} entries than this one was then: it was rewritten")
         elif entry.index:
             _signed_by_machines(entry, policy if entry.kind != "trust-policy" else self._reign_before(entry.index))
-        if entry.kind in ("stage", "deployment") and entry.body["trust_policy"] != sha256(canonical(policy)):
+        if entry.kind in ("stage", "deployment", "exception") and entry.body["trust_policy"] != sha256(canonical(policy)):
             no("it was made under another trust policy than the one in force there")
         if entry.kind != "decision" and latest is not None and entry.when + CLOCK < latest:
             no(f"it is dated {entry.body.get('finished', entry.body.get('at'))}, before an earlier entry: the clock was set back")
@@ -596,47 +597,128 @@ class Bundle:
     def own(self, kind: str) -> list[Entry]:
         return [entry for entry in self.entries if entry.kind == kind and entry.system == self.system]
 
-    def passing(self, asset: str, digest: str, definition: str, before: int) -> Entry:
-        """The latest record, before `before`, that this stage made these bytes, under this definition, all gates passed."""
+    def passing(self, asset: str, digest: str, definition: str, before: int, asof: Entry) -> Entry:
+        """The latest record, before `before`, that this stage made these bytes, under this definition, all gates passed or excepted."""
         rule = _rule(self.definition(definition), asset)
         same = [e for e in self.own("stage") if e.body["output"] == digest and e.body["stage"] == rule["name"]
                 and e.body["definition"] == definition]
-        failed = [e.index for e in same if e.body["outcome"] != "passed"]
-        if failed:
-            no(f"entry {failed[0]} says that a gate of {asset} {digest[:12]} failed, and a failure stays one")
+        for e in same:
+            if e.body["outcome"] != "passed":
+                because = self.not_excepted(e, asof)
+                if because:
+                    no(f"entry {e.index} says that a gate of {asset} {digest[:12]} failed, and a failure stays one ({because})")
         earlier = [e for e in same if e.index < before]
         if not earlier:
             no(f"no earlier record says that {asset} {digest[:12]} passed under this definition")
         asked_again = [e for e in self.own("stage") if earlier[-1].index < e.index < before and e.body["stage"] == rule["name"]
                        and e.body["definition"] == definition and e.body["inputs"] == earlier[-1].body["inputs"]
                        and e.body["outcome"] != "error"]
-        if asked_again and asked_again[-1].body["outcome"] != "passed":
+        if asked_again and asked_again[-1].body["outcome"] != "passed" and self.not_excepted(asked_again[-1], asof):
             no(f"{asset} {digest[:12]} passed, but was asked again about the same inputs, and failed (entry {asked_again[-1].index})")
         return earlier[-1]
 
-    def chain(self, entry: Entry) -> dict[str, Entry]:
-        """Every record that this one rests on, by asset, each passed before what rests on it; one release."""
+    def chain(self, entry: Entry, asof: Entry | None = None) -> dict[str, Entry]:
+        """Every record that this one rests on, by asset, each passed before what rests on it; one release. Exceptions count as they
+        stood when `asof` was made."""
+        asof = asof or entry
         river = self.definition(entry.body["definition"])
         rule = _rule(river, entry.body["stage"])
         if sorted(entry.body["inputs"]) != sorted(rule["needs"]):
             no(f"{rule['makes']} was made from {', '.join(entry.body['inputs']) or 'nothing'}, not from {', '.join(rule['needs'])}")
         found: dict[str, Entry] = {}
         for asset, digest in entry.body["inputs"].items():
-            for name, other in self.chain(self.passing(asset, digest, entry.body["definition"], entry.index)).items():
+            for name, other in self.chain(self.passing(asset, digest, entry.body["definition"], entry.index, asof), asof).items():
                 if found.setdefault(name, other).body["output"] != other.body["output"]:
                     no(f"it rests on two different {name}")
         found[rule["makes"]] = entry
         return found
 
-    def check_stage(self, entry: Entry) -> None:
+    # (5b) An exception edits no verdict: what failed stays failed, and goes on only where people said so, exactly and in time.
+
+    def not_excepted(self, failed: Entry, asof: Entry) -> str:
+        """Why what failed may not go on, as things stood when `asof` was made; empty if every failed gate was excepted."""
+        if failed.body["stage"] != "model_evaluation" or failed.body["outcome"] != "failed":
+            return "no exception can be given"
+        gates = [gate for gate in failed.body["gates"] if gate["verdict"] not in ("PASS", "NOT_APPLICABLE")]
+        for gate in gates:
+            found = [e for e in self.own("exception") if e.index < asof.index and e.body["gate"] == gate["gate"]]
+            reasons = [self._exception_fails(e, failed, gate, asof) for e in found]
+            if not found or all(reasons):
+                return f"{gate['gate']}: {reasons[-1] if reasons else 'nobody excepted it'}"
+        return "" if gates else "no gate failed"
+
+    def _exception_fails(self, exception: Entry, failed: Entry, gate: Json, asof: Entry) -> str:
+        """Why this exception does not cover this gate of what failed; empty if it does."""
+        said, who = exception.body, f"the exception in entry {exception.index}"
+        if any(said[name] != failed.body[name] for name in ("stage", "definition", "inputs")) or said["gate_version"] != gate["version"]:
+            return f"{who} is for another release, definition or gate"
+        approval = self.definition(said["definition"])["declaration"]["approval"]
+        allowed = approval.get("exceptions")
+        if not allowed:
+            return f"{who} was given under a definition that allows none"
+        original = next((e for e in self.own("stage") if e.digest == said["failed"] and e.index < exception.index), None)
+        if original is None:
+            return f"{who} rests on no failed execution before it"
+        before = {f["id"]: (f["verdict"], f.get("value", "")) for g in original.body["gates"] if g["gate"] == said["gate"]
+                  for f in g["findings"]}
+        named = {f["id"]: (f["verdict"], f["value"]) for f in said["findings"]}
+        if any(before.get(name) != what or what[0] not in allowed["covers"] or what[0] not in ("INCONCLUSIVE", "INSUFFICIENT_DATA", "FAIL")
+               for name, what in named.items()):
+            return f"{who} names what did not fail so, or what its definition does not let be excepted"
+        if any(named.get(f["id"]) != (f["verdict"], f.get("value", "")) for f in gate["findings"]
+               if f["verdict"] not in ("PASS", "NOT_APPLICABLE")):
+            return f"{who} does not name every finding that failed"
+        asked, expires = moment(said["at"]), moment(said["expires"])
+        if expires > asked + min(_period(allowed["longest"]), timedelta(days=30)):
+            return f"{who} lasts longer than declared"
+        if not asked <= asof.when < expires:
+            return f"{who} had expired at {said['expires']}"
+        return self._exception_unapproved(exception, original, approval, asof.index)
+
+    def _exception_unapproved(self, exception: Entry, failed: Entry, approval: Json, before: int) -> str:
+        """Why too few people stood behind an exception when the ledger had `before` entries; empty if enough did."""
+        who = f"the exception in entry {exception.index}"
+        people: dict[str, str] = {}
+        for e in self.own("decision"):
+            said = e.body
+            if e.index >= before or e.subjects.get("exception") != exception.digest or said["scope"]["purpose"] != "exception":
+                continue
+            if said["decision"] == "reject" and not self._revoked(e, before):
+                return f"{said['person']} rejected {who}"
+            if said["decision"] != "approve":
+                continue
+            if self._revoked(e, before):
+                people.pop(said["person"], None)
+                continue
+            person = next(one for one in self.policy_at(e.index)["people"] if one["id"] == said["person"])
+            theirs = set(person["launchers"])
+            mine = {mail.lower() for mail in person["git"]} | {f"launcher:{name}" for name in theirs}
+            if not (said["person"] == exception.body["requested_by"] or exception.body["launcher"] in theirs
+                    or ("not_launcher" in approval["separation"] and failed.body["launcher"] in theirs)
+                    or ("not_author" in approval["separation"] and mine & set(failed.body["code"]["authors"]))):
+                people[said["person"]] = said["role"]
+        return "" if _quorum(people, approval["exceptions"]["approved_by"]) else f"not enough people of the declared roles approved {who}"
+
+    def check_excepted(self, entry: Entry) -> None:
+        """A failed evaluation on which something rests: whole, and every gate judged, as one that passed."""
+        used = [e for e in self.own("stage") if e.body["outcome"] == "passed" and entry.body["output"] in e.body["inputs"].values()]
+        if used:
+            self.check_stage(entry, used[0])
+            self.counts["failed evaluations that went on under an exception"] = self.counts.get(
+                "failed evaluations that went on under an exception", 0) + 1
+
+    def check_stage(self, entry: Entry, used: Entry | None = None) -> None:
+        """`used`: what was made from it although a gate failed; only where people had excepted that."""
         body = entry.body
+        if used is not None and (why := self.not_excepted(entry, used)):
+            no(f"a gate failed, and entry {used.index} was made from it nonetheless ({why})")
         definition = self.definition(body["definition"])
         rule = _rule(definition, body["stage"])
         # a. Exactly the definition's gates, in their versions and order, each verdict following from its findings.
         if [(gate["gate"], gate["version"]) for gate in body["gates"]] != [(gate["name"], gate["version"]) for gate in rule["gates"]]:
             no(f"its gates are not exactly those of its definition: {', '.join(gate['name'] for gate in rule['gates'])}")
         for gate in body["gates"]:
-            _check_gate(gate)
+            _check_gate(gate, excepted=used is not None)
         # b. What was measured is held against what was declared.
         if body["stage"] == "model_evaluation":
             _check_bounds(definition["declaration"]["evaluation"], body)
@@ -719,6 +801,9 @@ class Bundle:
             if said["person"] in people and "distinct_people" in separation:
                 no(f"{who} fills a second place")
             people[said["person"]] = said["role"]
+            if any(e.body["requested_by"] == said["person"] and not self._exception_is_foreign(e, evaluation) for e in self.own("exception")
+                   if e.index < entry.index) and evaluation.body["outcome"] == "failed":
+                no(f"{who} does not count: they asked for an exception that it rests on")
             expiries.append(expires)
         if environment["approvals"] == "declared" and not _quorum(people, declared["approval"]["requires"]):
             no("not enough people of the declared roles approved")
@@ -728,6 +813,10 @@ class Bundle:
             if (decision.body["decision"] == "reject" and decision.index < entry.index and not self._revoked(decision, entry.index)
                     and all(decision.subjects.get(name) == subjects[name] for name in ("model", "evaluation-report"))):
                 no(f"{decision.body['person']} had rejected this model and report (entry {decision.index})")
+
+    @staticmethod
+    def _exception_is_foreign(exception: Entry, evaluation: Entry) -> bool:
+        return any(exception.body[name] != evaluation.body[name] for name in ("stage", "definition", "inputs"))
 
     def _revoked(self, decision: Entry, before: int) -> bool:
         return any(e.body["decision"] == "revoke" and e.body["revokes"] == decision.digest and e.body["person"] == decision.body["person"]
@@ -853,6 +942,8 @@ class Bundle:
     def _check_passed(self, entry: Entry, known: set[str | None]) -> None:
         """A stage that passed, down to what it rests on; one that did not is evidence of that and nothing rests on it."""
         stage = entry.body["stage"]
+        if entry.body["outcome"] == "failed" and stage == "model_evaluation":
+            self.attempt(f"entry {entry.index} ({stage})", self.check_excepted, entry)
         if entry.body["outcome"] != "passed":
             return
         if entry.body["definition"] not in known and stage in COMPUTED:
@@ -1008,14 +1099,14 @@ def _rule(definition: Json, name: str) -> Json:
     no(f"its definition knows no stage {name}")
 
 
-def _check_gate(gate: Json) -> None:
-    """The verdict follows from the findings, each finding from its numbers, and it may be passed."""
+def _check_gate(gate: Json, *, excepted: bool = False) -> None:
+    """The verdict follows from the findings, each finding from its numbers, and it may be passed (`excepted`: that was settled before)."""
     verdicts = [finding["verdict"] for finding in gate["findings"]]
     for finding in gate["findings"]:
         _check_finding(finding)
     worst = max(verdicts, key=SEVERITY.index, default="ERROR")
     worst = "PASS" if worst == "NOT_APPLICABLE" and "PASS" in verdicts else worst
-    if gate["verdict"] != worst or worst not in ("PASS", "NOT_APPLICABLE"):
+    if gate["verdict"] != worst or (worst not in ("PASS", "NOT_APPLICABLE") and not excepted):
         no(f"gate {gate['gate']}: the verdict {gate['verdict']} does not follow from its findings ({worst}), or did not pass")
 
 

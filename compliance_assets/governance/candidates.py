@@ -89,7 +89,7 @@ def _lines(system: str, executions: tuple[Record, ...]) -> tuple[Candidate, ...]
     tips: dict[tuple[str, str, str], Record] = {}
     for record in executions:
         name = (record.body.definition, rule_named(record.body.stage).makes, record.body.output)
-        if record.body.outcome != "passed" or name not in consumed:
+        if record.body.outcome == "error" or name not in consumed:  # what failed is consumed only under an exception
             tips[name] = record
     ordered = sorted(tips.values(), key=lambda record: record.index, reverse=True)
     return tuple(Candidate(system, _chain(tip, executions), tip) for tip in ordered)

@@ -71,13 +71,17 @@ def line(record: Record) -> Line:
         return Line(record.index, kind, body.system, f"{rule_named(body.stage).title} answered from entry #{body.original_index}", "",
                     body.at, body.launcher)
     if kind == "decision":
-        about = {"release": "a release", "definition": "a definition", "trust-policy": "organisation.yaml"}[body.scope.purpose]
+        about = {"release": "a release", "definition": "a definition", "trust-policy": "organisation.yaml",
+                 "return": "an emergency act", "exception": "an exception"}[body.scope.purpose]
         said = f"{_DECIDED[body.decision]} {about} as {body.role}"
         return Line(record.index, kind, body.scope.system, said, "", body.issued, body.person)
     if kind == "deployment":
         share = f" ({float(body.share):.0%} of requests)" if body.action == "canary_started" else ""
         return Line(record.index, kind, body.system, f"{body.action.replace('_', ' ')} in {body.environment}{share}", "", body.at,
                     body.launcher)
+    if kind == "exception":
+        return Line(record.index, kind, body.system, f"exception to {body.gate} asked for, until {body.expires[:10]}", "", body.at,
+                    body.requested_by)
     if kind == "definition":
         return Line(record.index, kind, body.system, "definition proposed", "", body.at, body.proposed_by)
     return Line(record.index, kind, "", "trust policy (organisation.yaml)", "", body.at, "the log's key")

@@ -14,8 +14,10 @@ from typing import Any
 
 from compliance_assets.errors import ComplianceError
 from compliance_assets.evidence.archive import Record
+from compliance_assets.evidence.exceptions import foreign, standing
 from compliance_assets.governance.candidates import Candidate, Fate, fate
 from compliance_assets.governance.charts import Chart, bounded_bars, for_asset, group_bars, reliability, robustness_curve
+from compliance_assets.governance.exception_view import shown
 from compliance_assets.governance.finding_rows import figures, rows
 from compliance_assets.governance.review import authorised, review_document, undoes_itself
 from compliance_assets.pipeline import River
@@ -126,6 +128,7 @@ def _decision(river: River, one: Candidate, said: Fate) -> dict[str, Any]:
     """Who was heard and what is asked; the commands only while the candidate is the one that people can decide about."""
     declared = river.definition(one.system).system
     page: dict[str, Any] = {
+        "exceptions": _excepted(river, one),
         "document": None, "document_digest": "", "judgement": [], "decisions": _decisions(river, one), "subjects": {}, "commands": [],
         "missing": [],
         "authorises": authorised(declared), "undoes_itself": undoes_itself(declared), "valid_for": declared.approval.valid_for,
@@ -141,6 +144,15 @@ def _decision(river: River, one: Candidate, said: Fate) -> dict[str, Any]:
     elif page["decisions"]:
         page |= _was_shown(river, page["decisions"][-1]["body"].shown)
     return page
+
+
+def _excepted(river: River, one: Candidate) -> list[dict[str, Any]]:
+    """Every exception that was asked for about this candidate's evaluation, and where it stands now."""
+    if "evaluation_report" not in one.chain:
+        return []
+    body = one.chain["evaluation_report"].body
+    return [shown(standing(river.archive, record, river.now())) for record in river.archive.of_kind("exception", one.system)
+            if not foreign(record, body.stage, body.definition, body.inputs)]
 
 
 def _was_shown(river: River, digest: str) -> dict[str, Any]:

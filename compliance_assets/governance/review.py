@@ -12,8 +12,10 @@ from compliance_assets.errors import no_environment
 from compliance_assets.evidence.archive import Record
 from compliance_assets.evidence.decisions import Standing, release_subjects, standing
 from compliance_assets.evidence.dossier import Chain
+from compliance_assets.evidence.exceptions import standing as standing_of
 from compliance_assets.governance.change_control import since_production
 from compliance_assets.governance.charts.reading import is_narrow
+from compliance_assets.governance.exception_view import shown
 from compliance_assets.pipeline import River, require
 from compliance_assets.policy.gates import Verdict
 from compliance_assets.policy.river import RIVER, rule_named
@@ -58,6 +60,7 @@ def review_document(river: River, system: str) -> dict[str, Any]:
         "subjects": {name: str(digest) for name, digest in subjects.items()},
         "stages": [_stage(chain.records[rule.makes]) for rule in RIVER if rule.makes in chain.records],
         "judgement": _judgement(chain, river, system, references),
+        "exceptions": [shown(standing_of(river.archive, record, river.now())) for record in chain.exceptions],
         "replaces": references["production"] if "production" in references else "",
         "definition_since": since_production(river, system),
         "heard": [{"person": r.body.person, "role": r.body.role, "at": r.body.issued, "rationale": r.body.rationale,

@@ -15,10 +15,11 @@ from compliance_assets.errors import ComplianceError
 from compliance_assets.evidence import anchors
 from compliance_assets.evidence.archive import Archive, Record
 from compliance_assets.evidence.dossier import Dossier
+from compliance_assets.evidence.exceptions import excuses
 from compliance_assets.evidence.verifying import authentic_in_parallel
 from compliance_assets.policy.river import rule_named
 from compliance_assets.stages import stage_for
-from compliance_assets.trust.canonical import Digest, parse_canonical
+from compliance_assets.trust.canonical import Digest, parse_canonical, parse_rfc3339
 from compliance_assets.trust.merkle import Checkpoint
 
 NOT_COVERED = (
@@ -117,7 +118,8 @@ def verify(archive: Archive, heads: tuple[Checkpoint, ...] = (), progress: Calla
         if record.statement.kind != "stage" or record.body.outcome != "passed":
             continue
         asset = rule_named(record.body.stage).makes
-        dossier = Dossier(record.body.system, Digest.parse(record.body.definition), archive.executions_of)
+        dossier = Dossier(record.body.system, Digest.parse(record.body.definition), archive.executions_of,
+                          excuses(archive, parse_rfc3339(record.body.finished), record.index))
         try:
             dossier.admit(asset, Digest.parse(record.body.output), needed_by="verification")
             found.chains += 1

@@ -88,8 +88,14 @@ def check_results(outcome: Advance) -> Iterator[dg.AssetCheckResult]:
                           ("lower", _float(deciding.lower)), ("upper", _float(deciding.upper))) if number is not None}
             drawn = findings.chart((report,))
             metadata["plot"] = dg.MetadataValue.md(f"{drawn.markdown}\n\n{drawn.markdown_table}")
-        yield dg.AssetCheckResult(check_name=report.gate, passed=bool(report), severity=dg.AssetCheckSeverity.ERROR,
-                                  description=_said(report), metadata=metadata)
+        exception = outcome.excepted.get(report.gate)
+        if exception is not None:
+            metadata["exception"] = dg.MetadataValue.text(exception)
+        # A failed check of a blocking spec holds back what comes after, unless it is a warning: failed, and excepted by people.
+        yield dg.AssetCheckResult(
+            check_name=report.gate, passed=bool(report), metadata=metadata,
+            severity=dg.AssetCheckSeverity.ERROR if exception is None else dg.AssetCheckSeverity.WARN,
+            description=_said(report) + (f" Goes on under exception {exception[:12]}." if exception is not None else ""))
 
 
 def _numbers(observations: Mapping[str, Any]) -> Metadata:

@@ -221,6 +221,10 @@ def _approval(approval: dict[str, Any]) -> dict[str, Any]:
     people: dict[str, int] = {}
     for need in approval.pop("requires", []):
         people[need["role"]] = people.get(need["role"], 0) + need["people"]
+    allowed = approval.pop("exceptions", None)  # left out and null say the same: there are none
+    if allowed is not None:
+        approval["exceptions"] = {"covers": dict.fromkeys(allowed["covers"], True), "longest": allowed["longest"],
+                                  "approved_by": {need["role"]: need["people"] for need in allowed["approved_by"]}}
     return {**approval, "requires": people, "separation": dict.fromkeys(approval.pop("separation", []), True)}
 
 

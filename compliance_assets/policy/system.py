@@ -661,15 +661,41 @@ def places(requires: Iterable[RequiredApproval]) -> dict[str, int]:
 Separation = Literal["not_launcher", "not_author", "distinct_people"]
 
 
+Exceptable = Literal["INCONCLUSIVE", "INSUFFICIENT_DATA", "FAIL"]
+LONGEST_EXCEPTION_DAYS = 30
+"""No exception outlives it. The law names no number; this one is the project's."""
+
+
+def seconds_of(period: str) -> int:
+    """A period such as 48h or 30d in seconds; its form was checked when it was declared."""
+    return int(period[:-1]) * (3600 if period.endswith("h") else 86400)
+
+
+class ExceptionPolicy(Declared):
+    """What may be excepted, by whom and for how long. Left out: nothing ever is. An ERROR cannot be listed."""
+
+    covers: tuple[Exceptable, ...] = Field(min_length=1, description="the verdicts that an exception may cover")
+    approved_by: tuple[RequiredApproval, ...] = Field(min_length=2, description="who must approve one: at least two roles (four eyes)")
+    longest: Annotated[str, Field(pattern=PERIOD)] = Field(description="the longest that one may hold, like 14d; 30 days at most")
+
+    @model_validator(mode="after")
+    def _strict(self) -> ExceptionPolicy:
+        if len(places(self.approved_by)) < 2:
+            refuse_any([Problem(("approved_by",), "one role is not four eyes", "Name two roles: the governance lead's and another.")])
+        if not 0 < seconds_of(self.longest) <= LONGEST_EXCEPTION_DAYS * 86400:
+            refuse_any([Problem(("longest",), f"is not within {LONGEST_EXCEPTION_DAYS} days", "Mend the model instead.", self.longest)])
+        return self
+
+
 class ApprovalPolicy(Declared):
     requires: tuple[RequiredApproval, ...] = Field(min_length=1, description="who must approve")
     valid_for: Annotated[str, Field(pattern=PERIOD)] = Field(description="how long an approval holds, like 48h")
     separation: tuple[Separation, ...] = Field(description="who may not approve")
+    exceptions: ExceptionPolicy | None = Field(None, description="whether a gate of the evaluation may be excepted, by whom, for how long")
 
     @property
     def valid_seconds(self) -> int:
-        number, unit = re.fullmatch(r"(\d+)([hd])", self.valid_for).groups()  # type: ignore[union-attr]  # pattern is checked above
-        return int(number) * (3600 if unit == "h" else 86400)
+        return seconds_of(self.valid_for)
 
 
 class Shadow(Declared):
@@ -799,7 +825,7 @@ class System(Declared):
 
     @model_validator(mode="after")
     def _joined(self) -> System:
-        refuse_any((*self._unknown_attributes(), *self._unknown_groups(), *self._leaks()))
+        refuse_any((*self._unknown_attributes(), *self._unknown_groups(), *self._leaks(), *self._undecided()))
         return self
 
     def _unknown_attributes(self) -> Iterator[Problem]:
@@ -853,6 +879,12 @@ class System(Declared):
             if self.data.target.column in feature.from_:
                 yield Problem(("features", "registry", index, "from"), f"feature {feature.name} is computed from the target",
                               "What is to be predicted is not known when the prediction is made.")
+
+    def _undecided(self) -> Iterator[Problem]:
+        allowed = self.approval.exceptions
+        if allowed is not None and self.evaluation.undecided == "refuse" and {"INCONCLUSIVE", "INSUFFICIENT_DATA"} & set(allowed.covers):
+            yield Problem(("approval", "exceptions", "covers"), "evaluation.undecided says that an undecided verdict is refused",
+                          "Write evaluation.undecided: exception, or take INCONCLUSIVE and INSUFFICIENT_DATA away here.")
 
     def declaration(self) -> dict[str, Any]:
         """The resolved declaration as plain JSON values, numbers as decimal strings: what the definition digest covers."""

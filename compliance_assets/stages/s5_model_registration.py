@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 
 from compliance_assets.errors import OutOfTurn, RegistryError
 from compliance_assets.evidence.dossier import Chain, Dossier
+from compliance_assets.evidence.exceptions import excuses
 from compliance_assets.evidence.records import Code
 from compliance_assets.policy.gates import GateReport, conclude, fact
 from compliance_assets.policy.river import rule_named
@@ -56,7 +57,7 @@ def produce(work: Work, *, candidate_model: CandidateModel, evaluation_report: E
         raise OutOfTurn("The evaluation report is about another candidate.", rule="one release", value=evaluation_report.candidate,
                         remedy="Evaluate this candidate first.")
     system = work.definition.system
-    chain = Dossier(system.system, work.definition.digest, work.archive.executions_of).require(
+    chain = Dossier(system.system, work.definition.digest, work.archive.executions_of, excuses(work.archive, work.now())).require(
         RULE, {"candidate_model": candidate_model.digest, "evaluation_report": evaluation_report.digest})
     registry = Registry(work.home)
     version = registry.version_of(system.system, candidate_model.digest)
@@ -123,7 +124,7 @@ def judge(work: Work, draft: Draft, *, candidate_model: CandidateModel,
     staged = draft.value
     assert isinstance(staged, StagedModel)
     gates = {gate.name: gate.version for gate in RULE.gates}
-    chain = Dossier(staged.system, work.definition.digest, work.archive.executions_of).require(
+    chain = Dossier(staged.system, work.definition.digest, work.archive.executions_of, excuses(work.archive, work.now())).require(
         RULE, {"candidate_model": candidate_model.digest, "evaluation_report": evaluation_report.digest})
     in_force = work.archive.definition_in_force(staged.system)
     environment = work.organisation.environments.get(work.definition.system.deployment.environment)

@@ -13,6 +13,7 @@ from compliance_assets.errors import OutOfTurn, Waiting, no_environment
 from compliance_assets.evidence import inbox
 from compliance_assets.evidence.decisions import Standing, release_subjects, standing
 from compliance_assets.evidence.dossier import Dossier
+from compliance_assets.evidence.exceptions import excuses
 from compliance_assets.policy.gates import Finding, GateReport, Verdict, conclude, fact
 from compliance_assets.policy.river import rule_named
 from compliance_assets.policy.system import places
@@ -56,7 +57,7 @@ def count(work: Work, staged_model: StagedModel, evaluation_report: EvaluationRe
     environment = work.organisation.environments.get(name)
     if environment is None:
         raise no_environment(name, system.system, work.organisation.environments)
-    dossier = Dossier(system.system, work.definition.digest, work.archive.executions_of)
+    dossier = Dossier(system.system, work.definition.digest, work.archive.executions_of, excuses(work.archive, work.now()))
     chain = dossier.require(RULE, {"staged_model": staged_model.digest, "evaluation_report": evaluation_report.digest,
                                    "integration_report": integration_report.digest})
     subjects = release_subjects(chain, staged_model.digest, integration_report.digest, Digest.parse(staged_model.model), system)

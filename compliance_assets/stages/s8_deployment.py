@@ -22,6 +22,7 @@ from compliance_assets.errors import Busy, OutOfTurn, ServingError, Waiting
 from compliance_assets.evidence import anchoring, inbox
 from compliance_assets.evidence.decisions import rollout_digest
 from compliance_assets.evidence.deployments import DesiredState, Happened, Rollout, desired_state
+from compliance_assets.evidence.exceptions import excuse_for
 from compliance_assets.evidence.records import DeploymentStep
 from compliance_assets.policy.gates import Finding, GateReport, Verdict, conclude, fact
 from compliance_assets.policy.river import rule_named
@@ -124,6 +125,7 @@ def authority(work: Work, approval: Approval, staged: StagedModel, state: Desire
     3. It covers the rollout plan as declared. 4. Definition and trust policy are those it was given under.
     5. It has not lapsed (a rollout that began in time may go on), and nobody has revoked or rejected since.
     6. It has not been used up by a rollout that ended. 7. No emergency act here waits for its review beyond its date.
+    8. The exceptions that its evaluation rests on still stand; one that lapsed or was revoked ends a rollout under way.
     """
     declared = work.definition.system.deployment
     rollout = state.rollouts.get(approval.digest)
@@ -166,7 +168,20 @@ def authority(work: Work, approval: Approval, staged: StagedModel, state: Desire
         fact("authority.reviews", not overdue or rollout is not None, bound="none overdue",
              value=", ".join(f"{due.action} in entry {due.index}" for due in overdue) or "none overdue",
              note="an emergency act was not reviewed in time" if overdue else ""),
+        # (8)
+        _exceptions(work, approval),
     )
+
+
+def _exceptions(work: Work, approval: Approval) -> Finding:
+    """Whether what failed in the evaluation is excepted now, where something failed."""
+    evaluated = work.archive.executions_of(Digest.parse(approval.evaluation_report))[-1]
+    if evaluated.body.outcome == "passed":
+        return fact("authority.exceptions", True, value="none needed", bound="all in force")
+    excuse = excuse_for(work.archive, evaluated, work.now())
+    return fact("authority.exceptions", bool(excuse), bound="all in force",
+                value="all in force" if excuse else "; ".join(excuse.because) or "nothing is excepted",
+                note=", ".join(f"{gate} failed and is excepted until {each.body.expires}" for gate, each in excuse.by.items()))
 
 
 def produce(work: Work, *, approval: Approval, staged_model: StagedModel) -> Draft:

@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from compliance_assets.policy.change import Change, changes, class_of, direction_of, review_of
-from compliance_assets.policy.change_rules import ChangeClass
+from compliance_assets.policy.change_judges import GONE
+from compliance_assets.policy.change_rules import ChangeClass, rule_for
 from compliance_assets.policy.definition import load_definition
 from compliance_assets_tests.small_lender import write_small_lender
 
@@ -382,3 +383,10 @@ def test_a_declaration_edited_in_its_file_says_the_same_as_its_parts(tmp_path: P
     found = changes(before, after)
     assert {change.direction for change in found} == {"weakens"} and len(found) == 3
     assert found[0].before == ">= 0.75" and found[0].after == ">= 0.6"
+
+
+def test_every_part_of_what_may_be_excepted_weakens_when_it_grows() -> None:
+    place = ("declaration", "approval", "exceptions")
+    assert rule_for(place).judge(GONE, {}) == "weakens" and rule_for((*place, "covers", "FAIL")).judge(GONE, True) == "weakens"
+    assert rule_for((*place, "longest")).judge("7d", "14d") == "weakens"
+    assert rule_for((*place, "approved_by", "governance_lead")).judge(2, 1) == "weakens"

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from compliance_assets.errors import DeclarationError
 from compliance_assets.metrics.catalogue import METRICS
+from compliance_assets.policy.definition import load_definition
 from compliance_assets.policy.reading import read_declared
 from compliance_assets.policy.system import Bands, Bound, System
 from compliance_assets_tests.policy.declaring import broken, line_of, problems_in, says
-from compliance_assets_tests.small_lender import SYSTEM
+from compliance_assets_tests.small_lender import SYSTEM, write_small_lender
 
 ROC = "{metric: roc_auc, at_least: 0.75, judged_on: lower, because: below this the officer does better alone}"
 BRIER = "{metric: brier_score, at_most: 0.2, judged_on: upper, because: saying the average would score about as much}"
@@ -173,3 +177,18 @@ def test_the_declaration_is_canonical_json_without_floats(tmp_path):
     assert canonical_json(declared)
     assert declared["evaluation"]["decision_threshold"] == "0.5"
     assert declared["features"]["registry"][0]["from"] == ["monthly_debt", "monthly_income"]
+
+
+@pytest.mark.parametrize(("changed", "said"), [
+    ({"approved_by": [{"role": "governance_lead", "people": 1}, {"role": "governance_lead", "people": 1}]}, "one role is not four eyes"),
+    ({"longest": "31d"}, "is not within 30 days"),
+    ({"covers": ["ERROR"]}, "ERROR"),
+    ({"covers": ["INCONCLUSIVE"]}, "an undecided verdict is refused"),
+])
+def test_an_exception_that_is_too_easy_is_no_declaration(changed: dict[str, object], said: str, tmp_path: Path) -> None:
+    allowed = {"covers": ["FAIL"], "longest": "14d", "approved_by": [{"role": "technical_owner", "people": 1},
+                                                                      {"role": "governance_lead", "people": 1}]}
+    folder = write_small_lender(tmp_path, **{"approval.exceptions": {**allowed, **changed}})
+    with pytest.raises(DeclarationError) as refusal:
+        load_definition(folder)
+    assert said in " ".join(map(str, refusal.value.problems))
