@@ -45,7 +45,9 @@ def make_app(loaded: Loaded, log: InferenceLog, switch: StopSwitch) -> FastAPI:
         return problem(error)
 
     async def not_found(_: Request, error: Any) -> Response:
-        return problem(Problem(error.status_code, "Not served", str(error.detail)))
+        told = problem(Problem(error.status_code, "Not served", str(error.detail)))
+        told.headers.update(error.headers or {})  # a method that is not served says which ones are (RFC 9110, 15.5.6)
+        return told
 
     app.add_exception_handler(Problem, refused)
     app.add_exception_handler(HTTPException, not_found)

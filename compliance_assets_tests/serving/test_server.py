@@ -138,6 +138,11 @@ def test_other_paths_and_methods_are_problems_too(serving: Serving, method: str,
     assert is_problem(answer)
 
 
+def test_a_method_that_is_not_served_says_which_ones_are(serving: Serving) -> None:
+    assert serving.client.call("TRACE", "/predict").headers["allow"] == "POST"
+    assert serving.client.call("TRACE", "/version").headers["allow"] == "GET"
+
+
 def test_openapi_describes_every_column_with_its_range_or_categories(serving: Serving) -> None:
     schema = serving.client.get("/openapi.json").json()["components"]["schemas"]
     row = schema["Row"]
