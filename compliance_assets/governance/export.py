@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from compliance_assets.errors import ArtefactCorrupt, ComplianceError, HomeUnusable, Misused
-from compliance_assets.evidence import anchors, verify_bundle
+from compliance_assets.evidence import anchors, verify_bundle, verify_signatures
 from compliance_assets.evidence.archive import Archive
 from compliance_assets.trust.canonical import Digest, parse_canonical
 
@@ -87,7 +87,7 @@ def export(archive: Archive, system: str, folder: Path, *, with_data: bool = Fal
     reigns = [(organisation.model_dump(mode="json"), str(organisation.digest)) for _, organisation in archive.reigns()]
     files |= verify_bundle.derived_files(entries, reigns)
     files |= verify_bundle.sbom(entries, system, lambda digest: _parsed(archive, digest))
-    files["verify.py"] = Path(verify_bundle.__file__).read_bytes()
+    files["verify.py"] = verifier_program()
     missing = sorted(set(named) - set(kept))
     head = archive.ledger.head()
     data = sum(1 for digest in missing if named[digest].endswith(DATA))
@@ -114,6 +114,16 @@ def _parsed(archive: Archive, digest: str) -> Any:
         return parse_canonical(content) if content is not None else None
     except ComplianceError:
         return None
+
+
+def verifier_program() -> bytes:
+    """The auditor's verifier as one file that needs the standard library alone: `verify_signatures` stands in place of its import."""
+    program = Path(verify_bundle.__file__).read_text(encoding="utf-8")
+    signatures = Path(verify_signatures.__file__).read_text(encoding="utf-8").replace("from __future__ import annotations\n", "", 1)
+    before, _, rest = program.partition("# <signatures>")
+    _, end, after = rest.partition("# </signatures>\n")
+    assert end, "the verifier says where its signatures belong"
+    return (before + signatures + after).encode()
 
 
 def _write(folder: Path, files: dict[str, bytes]) -> None:

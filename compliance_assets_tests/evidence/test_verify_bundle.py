@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import importlib.util
 import json
 import random
 import shutil
@@ -26,8 +27,9 @@ from hypothesis import strategies as st
 
 from compliance_assets.errors import Misused, UntrustedEvidence
 from compliance_assets.evidence import verify_bundle as vb
+from compliance_assets.evidence import verify_signatures
 from compliance_assets.governance.deciding import decide_definition, revoke_decision
-from compliance_assets.governance.export import export
+from compliance_assets.governance.export import export, verifier_program
 from compliance_assets.governance.verification import verify
 from compliance_assets.pipeline import open_river
 from compliance_assets.trust.canonical import Digest, canonical_json, parse_canonical, parse_rfc3339, rfc3339
@@ -672,7 +674,7 @@ def test_ed25519_agrees_with_cryptography(seed: bytes, message: bytes, place: in
     elif what == "key":
         public[place % 32] ^= 1 << bit
     elif what == "s plus order":
-        signature[32:] = (int.from_bytes(signature[32:], "little") + vb.ORDER).to_bytes(32, "little")
+        signature[32:] = (int.from_bytes(signature[32:], "little") + verify_signatures.ORDER).to_bytes(32, "little")
     try:
         Ed25519PublicKey.from_public_bytes(bytes(public)).verify(bytes(signature), message)
         expected = True
@@ -737,7 +739,7 @@ def test_persons_signatures_agree_with_ours_and_with_ssh_keygen(tmp_path: Path) 
         armored = "\n".join(["-----BEGIN SSH SIGNATURE-----", *(body[i:i + 70] for i in range(0, len(body), 70)), "-----END SSH SIGNATURE-----", ""])
         answers = []
         for check in (lambda a=armored: ssh_verify(b"statement", a, f"p {line}\n", "p", APPROVAL_NAMESPACE, now),
-                      lambda a=armored: vb.ssh_verify(b"statement", a.encode(), line, now)):
+                      lambda a=armored: vb.ssh_verify(b"statement", a.encode(), line, now, "p")):
             try:
                 check()
                 answers.append(True)
@@ -751,6 +753,31 @@ def test_persons_signatures_agree_with_ours_and_with_ssh_keygen(tmp_path: Path) 
         assert len(set(answers)) == 1, (number, answers)
         agreed += 1
     assert agreed == 120
+
+
+@pytest.mark.parametrize("kind", [("ecdsa", "256"), ("ecdsa", "521"), ("rsa", "3072")])
+def test_a_decision_signed_with_any_kind_of_key_is_verified_by_the_exported_program_alone(
+        bundle: Path, tmp_path: Path, kind: tuple[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    keygen = shutil.which("ssh-keygen")
+    if keygen is None:
+        pytest.skip("ssh-keygen is not installed here")
+    subprocess.run((keygen, "-q", "-t", kind[0], "-b", kind[1], "-N", "", "-f", str(tmp_path / "key")), check=True)
+    line = " ".join((tmp_path / "key.pub").read_text().split()[:2])
+    (tmp_path / "verify.py").write_bytes((bundle / "verify.py").read_bytes())
+    spec = importlib.util.spec_from_file_location("exported_verifier", tmp_path / "verify.py")
+    assert spec is not None and spec.loader is not None
+    exported = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, spec.name, exported)
+    spec.loader.exec_module(exported)
+    written = (path.read_bytes() for path in sorted((bundle / "entries").iterdir(), key=lambda path: int(path.stem)))
+    decision = next(entry for entry in map(exported.Entry, range(10**6), written) if entry.kind == "decision")
+    policy = {"people": [{"id": decision.body["person"], "roles": [decision.body["role"]], "allowed_signers": line}]}
+    signed = ssh_sign(decision.signed, tmp_path / "key", APPROVAL_NAMESPACE).encode()
+    decision.signatures = [(decision.body["person"], "sshsig", signed)]
+    exported._signed_by_person(decision, policy)
+    decision.signatures = [(decision.body["person"], "sshsig", signed.replace(b"A", b"B", 1))]
+    with pytest.raises(exported.Refused):
+        exported._signed_by_person(decision, policy)
 
 
 def test_openssl_verifies_a_machines_attestation_and_ssh_keygen_a_persons_decision(bundle: Path, tmp_path: Path) -> None:
@@ -794,7 +821,7 @@ def test_the_bill_of_materials_keeps_the_strict_cyclonedx_schema(bundle: Path) -
 def test_it_imports_nothing_but_the_standard_library() -> None:
     import ast
 
-    tree = ast.parse(Path(vb.__file__).read_text())
+    tree = ast.parse(verifier_program())
     names = {(node.module or "").split(".")[0] for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
     names |= {alias.name.split(".")[0] for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
     assert names <= set(sys.stdlib_module_names)
