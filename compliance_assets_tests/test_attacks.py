@@ -146,7 +146,7 @@ def test_a_release_needs_as_many_people_of_a_role_as_all_its_requirements_name(i
     policy = declared.approval.model_copy(update={"requires": (RequiredApproval(role="technical_owner", people=1),) * 2})
     name = declared.deployment.environment
     found = standing(river.archive.decisions_on(subjects["model"], "model"), subjects, policy, river.organisation,
-                     river.organisation.environments[name], name, chain, river.now())
+                     river.organisation.environments[name], name, chain, river.now(), change="FIRST", overdue=lambda _: "")
     assert not found and found.missing == (("technical_owner", 1),)
 
 

@@ -28,6 +28,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "reject": ("decide:reject", "Reject the release in review, with a reason."),
     "defer": ("decide:defer", "Put the decision off until a date, with a reason."),
     "revoke": ("decide:revoke", "Take back a decision that you signed."),
+    "condition": ("decide:condition", "Conditions of approvals; sign that one is met."),
     "exception": ("exception:exception", "Ask for, decide or list exceptions to a failed gate."),
     "definition": ("definition:definition", "Show, compare or approve the definition of a system."),
     "deploy": ("work:deploy", "Stages 7 and 8 by hand; the same gates."),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,7 +35,7 @@ def review(system: str, root: Path | None, as_json: bool) -> None:
 
 
 def _decide(decision: Kind, system: str, person: str, role: str, key: Path | None, reason: str, root: Path | None, as_json: bool,
-            until: str = "") -> None:
+            until: str = "", conditions: tuple[str, ...] = ()) -> None:
     from compliance_assets.governance.deciding import Signer, decide_release, private_key
     from compliance_assets.governance.review import review_document
 
@@ -43,7 +44,8 @@ def _decide(decision: Kind, system: str, person: str, role: str, key: Path | Non
     if not as_json:
         shown.review(review_document(river, system))
     signer = Signer(person, role, private_key(river, person, key, people_keys(river)))
-    statement, path = decide_release(river, system, signer, decision, reason, opened_seconds=int(time.monotonic() - opened), due=until)
+    statement, path = decide_release(river, system, signer, decision, reason, opened_seconds=int(time.monotonic() - opened), due=until,
+                                     conditions=conditions)
     if as_json:
         shown.as_json({"decision": decision, "person": person, "role": role, "statement": statement.digest, "file": str(path),
                        "subjects": {name: str(digest) for name, digest in statement.subjects}})
@@ -54,12 +56,72 @@ def _decide(decision: Kind, system: str, person: str, role: str, key: Path | Non
 
 @click.command()
 @click.argument("system")
+@click.option("--condition", "conditions", multiple=True, help="What must be met for your approval to go on counting; as often as needed.")
+@click.option("--by", "until", default="", metavar="YYYY-MM-DD", help="The last day on which the conditions may be met (UTC).")
 @signer_options
 @root_option
 @json_option
-def approve(system: str, person: str, role: str, key: Path | None, reason: str, root: Path | None, as_json: bool) -> None:
+def approve(system: str, conditions: tuple[str, ...], until: str, person: str, role: str, key: Path | None, reason: str, root: Path | None,
+            as_json: bool) -> None:
     """Approve the release of SYSTEM in review: sign exactly its digests with your SSH key."""
-    _decide("approve", system, person, role, key, reason, root, as_json)
+    if until:
+        _day(until, "--by")
+    _decide("approve", system, person, role, key, reason, root, as_json, until, conditions)
+
+
+def _day(text: str, option: str) -> date:
+    try:
+        return date.fromisoformat(text)
+    except ValueError as error:
+        raise click.BadParameter(f"{text!r} is not a date like 2027-01-31", param_hint=option) from error
+
+
+@click.group("condition")
+def condition() -> None:
+    """List the conditions of approvals, or sign that one is met."""
+
+
+@condition.command("list")
+@click.argument("system")
+@root_option
+@json_option
+def list_(system: str, root: Path | None, as_json: bool) -> None:
+    """Every condition under which a release of SYSTEM was approved."""
+    from compliance_assets.evidence.conditions import conditions_of
+
+    river = open_project(root, writer=False)
+    releases = [record for record in river.archive.of_kind("decision", system) if record.body.scope.purpose == "release"]
+    found = conditions_of(river.archive, releases)
+    if as_json:
+        shown.as_json([{**one.as_json(), "overdue": one.overdue(river.now())} for one in found])
+        return
+    for one in found:
+        state = f"met, says {one.met.body.person}" if one.met is not None else "OVERDUE" if one.overdue(river.now()) else "open"
+        click.echo(f"  {one.id.short}  due {one.due}  {state}: {one.text}  ({one.approval.body.person} as {one.approval.body.role})")
+    if not found:
+        click.echo(f"No release of {system} was approved under a condition.")
+
+
+@condition.command()
+@click.argument("system")
+@click.argument("condition_digest", metavar="CONDITION")
+@signer_options
+@root_option
+@json_option
+def met(system: str, condition_digest: str, person: str, role: str, key: Path | None, reason: str, root: Path | None,
+        as_json: bool) -> None:
+    """Sign that CONDITION (its digest, or the beginning) is met: you set it, or you hold the role of whoever did."""
+    from compliance_assets.evidence import inbox
+    from compliance_assets.governance.deciding import Signer, meet_condition, private_key
+
+    river = open_project(root)
+    signer = Signer(person, role, private_key(river, person, key, people_keys(river)))
+    signed, _ = meet_condition(river, system, condition_digest, signer, reason)
+    admitted, refused = inbox.admit(river.archive)
+    if as_json:
+        shown.as_json({"statement": signed.digest, "admitted": [record.index for record in admitted], "refused": refused})
+    else:
+        click.echo(f"{person} signed that the condition is met. Statement {signed.digest.short}.")
 
 
 @click.command()
@@ -80,12 +142,9 @@ def reject(system: str, person: str, role: str, key: Path | None, reason: str, r
 @json_option
 def defer(system: str, until: str, person: str, role: str, key: Path | None, reason: str, root: Path | None, as_json: bool) -> None:
     """Put the decision about SYSTEM off until a date; the release stays blocked."""
-    from datetime import UTC, date, datetime
+    from datetime import UTC, datetime
 
-    try:
-        due = date.fromisoformat(until)
-    except ValueError as error:
-        raise click.BadParameter(f"{until!r} is not a date like 2027-01-31", param_hint="--until") from error
+    due = _day(until, "--until")
     if due < datetime.now(UTC).date():
         raise click.BadParameter(f"{until} is past; nothing would be put off", param_hint="--until")
     _decide("defer", system, person, role, key, reason, root, as_json, until)

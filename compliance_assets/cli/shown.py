@@ -127,6 +127,11 @@ def review(document: Mapping[str, Any]) -> None:
     if measured:
         heading("Evaluation against declared bounds")
         table(measured, ("metric", "value", "95 % interval", "n", "bound", "verdict"))
+    change = document["change"]
+    click.echo(f"  Class of the change since production: {change['class']} ({change['note']}). Who must approve follows from it.")
+    for one in document["conditions"]:
+        met = f" (met, says {one['met_by']})" if one["met_by"] else ""
+        click.echo(f"  Condition of {one['person']}, due {one['due']}: {one['text']}{met}")
     if document["exceptions"]:
         heading("What failed and goes on under an exception")
         for one in document["exceptions"]:

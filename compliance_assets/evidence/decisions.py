@@ -6,7 +6,7 @@ everybody sees it. No approvers means no approval; a rejection of the same model
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from compliance_assets.evidence.archive import Record
 from compliance_assets.evidence.dossier import Chain
 from compliance_assets.policy.organisation import Environment, Organisation
-from compliance_assets.policy.system import ApprovalPolicy, places
+from compliance_assets.policy.system import ApprovalPolicy, ReleaseClass
 from compliance_assets.trust.canonical import Digest, digest_of, parse_rfc3339
 
 if TYPE_CHECKING:
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 SUBJECTS = ("staged-model", "model", "evaluation-report", "integration-report", "dataset", "definition", "environment", "rollout")
 CLOCK_SKEW = timedelta(minutes=5)
+TWO_ROLES = "second role, which approval.by_change.SUBSTANTIAL must name"
+"""A substantial change is never one role's to approve."""
 
 
 def rollout_digest(system: System) -> Digest:
@@ -69,8 +71,12 @@ class Standing:
 
 
 def standing(decisions: Sequence[Record], subjects: Mapping[str, Digest], policy: ApprovalPolicy, organisation: Organisation,
-             environment: Environment, environment_name: str, chain: Chain, now: datetime) -> Standing:
+             environment: Environment, environment_name: str, chain: Chain, now: datetime, *, change: ReleaseClass,
+             overdue: Callable[[Record], str]) -> Standing:
     """Count the decisions over `subjects`. `decisions`: authentic ones about this release's model, oldest first.
+
+    `change`: the class of the release, from which it follows who must approve. `overdue`: why an approval counts no longer because a
+    condition of it was not met on its day; empty where none is.
 
     Each is held against these, in order; the first that it fails is its reason:
     1. it is about a release, of this system, for this environment;
@@ -79,7 +85,8 @@ def standing(decisions: Sequence[Record], subjects: Mapping[str, Digest], policy
     4. it has not been revoked by its maker;
     5. it is within its validity, which is not longer than declared, and not dated into the future;
     6. its maker neither launched nor wrote what is approved, where the declaration says so; nor did they ask for an exception that
-       the release rests on.
+       the release rests on;
+    7. every condition that it was given under is met, or its day has not passed.
     """
     makers = {record.digest: record.body.person for record in decisions}
     revoked = {record.body.revokes for record in decisions if record.body.decision == "revoke"
@@ -93,7 +100,8 @@ def standing(decisions: Sequence[Record], subjects: Mapping[str, Digest], policy
         body = record.body
         if body.decision == "revoke":
             continue
-        why = _objection(record, subjects, policy, organisation, environment, environment_name, chain, now, revoked)
+        why = _objection(record, subjects, policy, organisation, environment, environment_name, chain, now, revoked) or (
+            overdue(record) if body.decision == "approve" else "")  # (7)
         if body.decision == "reject":
             same = all(record.statement.subject(name) == subjects[name] for name in ("model", "evaluation-report"))
             if same and record.digest not in revoked:
@@ -114,8 +122,11 @@ def standing(decisions: Sequence[Record], subjects: Mapping[str, Digest], policy
     if environment.approvals == "one_person":
         missing = () if counted else ((policy.requires[0].role, 1),)
     else:
-        missing = tuple((role, needed - have) for role, needed in places(policy.requires).items()
+        wanted = policy.required(change)
+        missing = tuple((role, needed - have) for role, needed in wanted.items()
                         if (have := sum(1 for record in counted if record.body.role == role)) < needed)
+        if change == "SUBSTANTIAL" and len(wanted) < 2:
+            missing = (*missing, (TWO_ROLES, 1))
     return Standing(counted, tuple(refused), missing, tuple(rejected), tuple(deferred.values()))
 
 

@@ -647,8 +647,19 @@ class Bundle:
                    if e.index < entry.index) and evaluation.body["outcome"] == "failed":
                 no(f"{who} does not count: they asked for an exception that it rests on")
             expiries.append(expires)
-        if environment["approvals"] == "declared" and not _quorum(people, declared["approval"]["requires"]):
-            no("not enough people of the declared roles approved")
+        # Which class the change is of is the approval stage's finding; that it is one of those, and who had to approve then, is checked.
+        besides = (declared["approval"].get("by_change") or {}).get(value["change"], [])
+        if value["change"] not in ("FIRST", "ROUTINE", "SIGNIFICANT", "SUBSTANTIAL"):
+            no("it does not say how much its definition changed")
+        deployed = [e for e in self.own("deployment") if e.index < entry.index and e.body["environment"] == value["environment"]
+                    and e.body["action"] == "full_rollout"]
+        if not deployed and value["change"] != "FIRST":
+            no("it says that something was in production before it, and nothing was")
+        if environment["approvals"] == "declared":
+            if not _quorum(people, declared["approval"]["requires"]) or (besides and not _quorum(people, besides)):
+                no("not enough people of the declared roles approved")
+            if value["change"] == "SUBSTANTIAL" and len({need["role"] for need in (*declared["approval"]["requires"], *besides)}) < 2:
+                no("a substantial change was approved by one role")
         if not people or sorted(map(tuple, value["approvers"])) != sorted(people.items()) or moment(value["expires"]) != min(expiries):
             no("nobody approved, or it names other approvers or another expiry than the decisions")
         for decision in self.own("decision"):
@@ -699,6 +710,7 @@ class Bundle:
             if value["trust_policy"] != body["trust_policy"] or value["definition"] != self.in_force(step.index):
                 no("its approval was given under another trust policy or definition than those in force")
             self._require_standing(approval, value, step.index)
+            self._require_conditions(value, step)
             self._require_reviews(step)
             return
         plan = self.definition(value["definition"])["declaration"]["deployment"]["steps"]
@@ -710,6 +722,7 @@ class Bundle:
         if body["action"] != wanted or Decimal(body["share"]) != Decimal(share):
             no(f"the approved plan has {kind} with share {share} as its step {body['step']}")
         self._require_standing(approval, value, step.index)
+        self._require_conditions(value, step)
         if body["step"]:
             if body["step"] - 1 not in {e.body["step"] for e in begun}:
                 no("the step before it was skipped")
@@ -727,6 +740,18 @@ class Bundle:
         if not found or any(e.body["outcome"] != "passed" for e in found):
             no("nobody approved it: no passed approval stands before it in the ledger")
         return found[-1]
+
+    def _require_conditions(self, value: Json, step: Entry) -> None:
+        """Every condition of a counted approval whose day was over had been met, in the word of who set it or of their role."""
+        for decision in (e for e in self.own("decision") if e.digest in value["decisions"]):
+            said = decision.body
+            late = not said["due"] or step.when >= moment(f"{said['due']}T00:00:00Z") + timedelta(days=1)
+            for text in said["conditions"] if late else ():
+                wanted = sha256(canonical({"approval": decision.digest, "condition": text}))
+                if not any(e.index < step.index and e.subjects.get("condition") == wanted and e.body["decision"] == "approve"
+                           and not self._revoked(e, step.index)
+                           and (e.body["person"] == said["person"] or e.body["role"] == said["role"]) for e in self.own("decision")):
+                    no(f"a condition of {said['person']}'s approval was due {said['due'] or 'at once'} and had not been met")
 
     def _require_standing(self, approval: Entry, value: Json, before: int) -> None:
         for e in self.own("decision"):

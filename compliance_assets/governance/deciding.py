@@ -16,6 +16,7 @@ from typing import Literal
 from compliance_assets.errors import Misused
 from compliance_assets.evidence import inbox
 from compliance_assets.evidence.archive import check_decision
+from compliance_assets.evidence.conditions import conditions_of, end_of
 from compliance_assets.evidence.records import Decision, DeploymentStep, Scope, Statement
 from compliance_assets.governance.change_control import compare, shown_to_approver
 from compliance_assets.governance.review import open_review, review_document
@@ -48,6 +49,9 @@ def decide_release(river: River, system: str, signer: Signer, decision: Kind, ra
     now = river.now()
     if decision == "defer" and not due:
         raise Misused("A deferral needs a date until which it holds.", rule="defer", remedy="Give --until YYYY-MM-DD.")
+    if decision == "approve" and (bool(conditions) != bool(due) or (due and end_of(due) <= now)):
+        raise Misused("A condition has a day, not past, by which it must be met; and such a day needs a condition.", rule="condition",
+                      value=due or "no day", remedy="Give --condition 'what must be met' --by YYYY-MM-DD.")
     body = Decision(
         decision=decision, person=signer.person, role=signer.role,
         scope=Scope(purpose="release", system=system, environment=declared.deployment.environment, rollout=subjects["rollout"]),
@@ -56,6 +60,29 @@ def decide_release(river: River, system: str, signer: Signer, decision: Kind, ra
         shown=river.archive.artefacts.put_bytes(canonical_json(document)), opened_seconds=opened_seconds, rationale=rationale.strip(),
         conditions=conditions, due=due, nonce=secrets.token_hex(16), demonstration=river.organisation.demonstration)
     return _sign(river, Statement(tuple(subjects.items()), body), signer)
+
+
+def meet_condition(river: River, system: str, condition: str, signer: Signer, rationale: str) -> tuple[Statement, Path]:
+    """Sign that a condition is met: by whoever set it, or by somebody else in the same role."""
+    _reason(rationale)
+    known = [one for record in river.archive.of_kind("decision", system) if record.body.scope.purpose == "release"
+             for one in conditions_of(river.archive, [record])]
+    found = [one for one in known if str(one.id).startswith(condition)]
+    if len(found) != 1 or len(condition) < 6:
+        raise Misused(f"{len(found)} conditions of {system} have a digest that begins with {condition}.", rule="condition", value=condition,
+                      remedy=f"They are listed by `compliance condition list {system}`.")
+    setter = found[0].approval.body
+    if signer.person != setter.person and signer.role != setter.role:
+        raise Misused(f"{setter.person} set this condition as {setter.role}; {signer.role} does not say that it is met.", rule="condition",
+                      value=signer.role, remedy="It is met in the word of whoever set it, or of somebody else in that role.")
+    shown = river.archive.artefacts.put_bytes(canonical_json(found[0].as_json()))
+    body = Decision(
+        decision="approve", person=signer.person, role=signer.role,
+        scope=Scope(purpose="condition", system=system, environment="", rollout=""), issued=rfc3339(river.now()), expires="",
+        definition=setter.definition, trust_policy=river.organisation.digest,
+        ledger=river.archive.head(), shown=shown, opened_seconds=0, rationale=rationale.strip(), nonce=secrets.token_hex(16),
+        demonstration=river.organisation.demonstration)
+    return _sign(river, Statement((("condition", found[0].id),), body), signer)
 
 
 def decide_definition(river: River, system: str, signer: Signer, decision: Kind, rationale: str, *,

@@ -72,7 +72,8 @@ def line(record: Record) -> Line:
                     body.at, body.launcher)
     if kind == "decision":
         about = {"release": "a release", "definition": "a definition", "trust-policy": "organisation.yaml",
-                 "return": "an emergency act", "exception": "an exception"}[body.scope.purpose]
+                 "return": "an emergency act", "exception": "an exception",
+                 "condition": "that a condition is met"}[body.scope.purpose]
         said = f"{_DECIDED[body.decision]} {about} as {body.role}"
         return Line(record.index, kind, body.scope.system, said, "", body.issued, body.person)
     if kind == "deployment":

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from compliance_assets.errors import no_environment
 from compliance_assets.evidence.archive import Record
+from compliance_assets.evidence.change_class import release_change
+from compliance_assets.evidence.conditions import conditions_of, overdue
 from compliance_assets.evidence.decisions import Standing, release_subjects, standing
 from compliance_assets.evidence.dossier import Chain
 from compliance_assets.evidence.exceptions import standing as standing_of
@@ -38,7 +40,8 @@ def open_review(river: River, system: str) -> tuple[Chain, dict[str, Digest], St
     model = Digest.parse(str(getattr(river.value("staged_model", chain.digest("staged_model")), "model")))  # noqa: B009
     subjects = release_subjects(chain, chain.digest("staged_model"), chain.digest("integration_report"), model, definition)
     found = standing(river.archive.decisions_on(model, "model"), subjects, definition.approval, river.organisation, environment, name,
-                     chain, river.now())
+                     chain, river.now(), change=release_change(river.archive, river.definition(system), chain.digest("staged_model")).kind,
+                     overdue=lambda record: overdue(river.archive, record, river.now()))
     return chain, subjects, found
 
 
@@ -60,6 +63,8 @@ def review_document(river: River, system: str) -> dict[str, Any]:
         "subjects": {name: str(digest) for name, digest in subjects.items()},
         "stages": [_stage(chain.records[rule.makes]) for rule in RIVER if rule.makes in chain.records],
         "judgement": _judgement(chain, river, system, references),
+        "change": release_change(river.archive, river.definition(system), chain.digest("staged_model")).as_json(),
+        "conditions": [one.as_json() for one in conditions_of(river.archive, found.counted)],
         "exceptions": [shown(standing_of(river.archive, record, river.now())) for record in chain.exceptions],
         "replaces": references["production"] if "production" in references else "",
         "definition_since": since_production(river, system),

@@ -225,6 +225,9 @@ def _approval(approval: dict[str, Any]) -> dict[str, Any]:
     if allowed is not None:
         approval["exceptions"] = {"covers": dict.fromkeys(allowed["covers"], True), "longest": allowed["longest"],
                                   "approved_by": {need["role"]: need["people"] for need in allowed["approved_by"]}}
+    classes = approval.pop("by_change", None)
+    if classes is not None:
+        approval["by_change"] = {name: {need["role"]: need["people"] for need in needs} for name, needs in classes.items()}
     return {**approval, "requires": people, "separation": dict.fromkeys(approval.pop("separation", []), True)}
 
 

@@ -248,6 +248,11 @@ def _demands(system: System, organisation: Organisation) -> Iterator[Problem]:
         yield from _role_problems(system.approval.requires, organisation.people, where)
     else:
         yield from _quorum_problems(system.approval.requires, organisation.people, where)
+        for change in system.approval.by_change or ():
+            needs = tuple(RequiredApproval(role=role, people=people) for role, people in system.approval.required(change).items())
+            yield from _quorum_problems(needs, organisation.people, ("approval", "by_change", change))
+    if system.approval.exceptions is not None:
+        yield from _quorum_problems(system.approval.exceptions.approved_by, organisation.people, ("approval", "exceptions", "approved_by"))
 
 
 def _people_problems(people: Sequence[Person]) -> Iterator[Problem]:

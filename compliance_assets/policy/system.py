@@ -687,15 +687,29 @@ class ExceptionPolicy(Declared):
         return self
 
 
+ReleaseClass = Literal["FIRST", "ROUTINE", "SIGNIFICANT", "SUBSTANTIAL"]
+"""What a release is against the one in production: the first there, or by the class of what its definition changed."""
+
+
 class ApprovalPolicy(Declared):
     requires: tuple[RequiredApproval, ...] = Field(min_length=1, description="who must approve")
     valid_for: Annotated[str, Field(pattern=PERIOD)] = Field(description="how long an approval holds, like 48h")
     separation: tuple[Separation, ...] = Field(description="who may not approve")
     exceptions: ExceptionPolicy | None = Field(None, description="whether a gate of the evaluation may be excepted, by whom, for how long")
 
+    by_change: dict[ReleaseClass, tuple[RequiredApproval, ...]] | None = Field(
+        None, description="who must approve besides, by what the definition changed since the release in production")
+
     @property
     def valid_seconds(self) -> int:
         return seconds_of(self.valid_for)
+
+    def required(self, change: ReleaseClass) -> dict[str, int]:
+        """How many distinct people of each role a release of this class needs: those of `requires`, and those of `by_change` besides."""
+        wanted = places(self.requires)
+        for role, people in places(self.by_change[change] if self.by_change is not None and change in self.by_change else ()).items():
+            wanted[role] = max(people, wanted[role] if role in wanted else 0)
+        return wanted
 
 
 class Shadow(Declared):

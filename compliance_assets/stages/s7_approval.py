@@ -11,12 +11,13 @@ from collections.abc import Iterator, Mapping
 
 from compliance_assets.errors import OutOfTurn, Waiting, no_environment
 from compliance_assets.evidence import inbox
+from compliance_assets.evidence.change_class import release_change
+from compliance_assets.evidence.conditions import overdue
 from compliance_assets.evidence.decisions import Standing, release_subjects, standing
 from compliance_assets.evidence.dossier import Dossier
 from compliance_assets.evidence.exceptions import excuses
 from compliance_assets.policy.gates import Finding, GateReport, Verdict, conclude, fact
 from compliance_assets.policy.river import rule_named
-from compliance_assets.policy.system import places
 from compliance_assets.stages.s4_model_evaluation import EvaluationReport
 from compliance_assets.stages.s5_model_registration import StagedModel
 from compliance_assets.stages.s6_integration_testing import IntegrationReport
@@ -47,6 +48,8 @@ class Approval(Value):
     so that a rollout that holds goes on under it."""
     promotable: bool
     demonstration: bool
+    change: str
+    """The class of the definition's change since the release in production, from which it followed who had to approve."""
 
 
 def count(work: Work, staged_model: StagedModel, evaluation_report: EvaluationReport,
@@ -62,7 +65,10 @@ def count(work: Work, staged_model: StagedModel, evaluation_report: EvaluationRe
                                    "integration_report": integration_report.digest})
     subjects = release_subjects(chain, staged_model.digest, integration_report.digest, Digest.parse(staged_model.model), system)
     decisions = work.archive.decisions_on(Digest.parse(staged_model.model), "model")
-    return standing(decisions, subjects, system.approval, work.organisation, environment, name, chain, work.now()), subjects
+    now = work.now()
+    return standing(decisions, subjects, system.approval, work.organisation, environment, name, chain, now,
+                    change=release_change(work.archive, work.definition, staged_model.digest).kind,
+                    overdue=lambda record: overdue(work.archive, record, now)), subjects
 
 
 def produce(work: Work, *, staged_model: StagedModel, evaluation_report: EvaluationReport,
@@ -90,7 +96,7 @@ def produce(work: Work, *, staged_model: StagedModel, evaluation_report: Evaluat
         approvers=tuple((record.body.person, record.body.role) for record in found.counted),
         expires=rfc3339(expires) if expires else "", promotable=environment.promotable,
         decided=max((record.body.issued for record in records), key=parse_rfc3339),
-        demonstration=work.organisation.demonstration))
+        demonstration=work.organisation.demonstration, change=release_change(work.archive, work.definition, staged_model.digest).kind))
 
 
 def judge(work: Work, draft: Draft, *, staged_model: StagedModel, evaluation_report: EvaluationReport,
@@ -117,7 +123,7 @@ def judge(work: Work, draft: Draft, *, staged_model: StagedModel, evaluation_rep
         else:
             yield conclude("quorum", gates["quorum"], [
                 fact(f"quorum.{role}", have >= needed, value=have, bound=needed, comparator=">=")
-                for role, needed in places(policy.requires).items()
+                for role, needed in policy.required(release_change(work.archive, work.definition, staged_model.digest).kind).items()
                 for have in (sum(1 for record in found.counted if record.body.role == role),)])
     yield conclude("separation", gates["separation"], [
         *(fact(f"separation.{rule}", True, value=", ".join(people) or "nobody", because="counted approvals only")

@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict
 
 from compliance_assets.errors import Busy, OutOfTurn, ServingError, Waiting
 from compliance_assets.evidence import anchoring, inbox
+from compliance_assets.evidence.conditions import overdue
 from compliance_assets.evidence.decisions import rollout_digest
 from compliance_assets.evidence.deployments import DesiredState, Happened, Rollout, desired_state
 from compliance_assets.evidence.exceptions import excuse_for
@@ -126,6 +127,7 @@ def authority(work: Work, approval: Approval, staged: StagedModel, state: Desire
     5. It has not lapsed (a rollout that began in time may go on), and nobody has revoked or rejected since.
     6. It has not been used up by a rollout that ended. 7. No emergency act here waits for its review beyond its date.
     8. The exceptions that its evaluation rests on still stand; one that lapsed or was revoked ends a rollout under way.
+    9. Every condition of the decisions that it counts is met, or its day has not passed.
     """
     declared = work.definition.system.deployment
     rollout = state.rollouts.get(approval.digest)
@@ -170,7 +172,16 @@ def authority(work: Work, approval: Approval, staged: StagedModel, state: Desire
              note="an emergency act was not reviewed in time" if overdue else ""),
         # (8)
         _exceptions(work, approval),
+        # (9)
+        _conditions(work, approval),
     )
+
+
+def _conditions(work: Work, approval: Approval) -> Finding:
+    """Whether an approval that was given under a condition still counts."""
+    counted = [record for digest in approval.decisions for record in work.archive.find(Digest.parse(digest), "statement")]
+    late = [f"{record.body.person}: {why}" for record in counted if (why := overdue(work.archive, record, work.now()))]
+    return fact("authority.conditions", not late, value="; ".join(late) or "none overdue", bound="none overdue")
 
 
 def _exceptions(work: Work, approval: Approval) -> Finding:

@@ -136,7 +136,7 @@ def made_up_approval(river: River) -> Approval:
         model=staged["model"], rollout=rollout_digest(definition.system), definition=definition.digest,
         trust_policy=river.organisation.digest, decisions=("ab" * 32, "cd" * 32),
         approvers=tuple((person, role) for person, role in PEOPLE.items()), expires="2099-01-01T00:00:00Z",
-        decided="2026-01-01T00:00:00Z", promotable=True, demonstration=river.organisation.demonstration)
+        decided="2026-01-01T00:00:00Z", promotable=True, demonstration=river.organisation.demonstration, change="FIRST")
 
 
 @contextmanager
