@@ -46,6 +46,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "anchor": ("anchoring:anchor", "Have the ledger's head kept outside this host, as organisation.yaml declares."),
     "witness": ("anchoring:witness", "Run a witness: it cosigns heads of ledgers that only grew."),
     "trace": ("inspect:trace", "Provenance of a digest, release or run, both ways."),
+    "ask": ("asking:ask", "An auditor's 35 questions, answered from evidence, or said to be unknown."),
     "explain": ("inspect:explain", "Rebuild one decision from stored bytes: is it the same, and what moved it?"),
     "reproduce": ("inspect:reproduce", "Execute a run's stages 1 to 4 again from the record alone, and compare."),
     "export": ("inspect:export", "An auditor's bundle, with its own verifier."),

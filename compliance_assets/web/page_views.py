@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from typing import Any
 
@@ -18,6 +19,7 @@ from compliance_assets.governance.dashboard.summary import dashboard
 from compliance_assets.governance.finding_rows import rows
 from compliance_assets.governance.model_card import model_card
 from compliance_assets.governance.overview import newest_moment, overview
+from compliance_assets.governance.questions.catalogue import EVERYTHING_READ, QUESTIONS, ask, question
 from compliance_assets.governance.release_page import charts_of, release_page
 from compliance_assets.governance.runs import run_page
 from compliance_assets.governance.verification import verify
@@ -146,6 +148,19 @@ def _moment(text: str) -> datetime | None:
                       remedy="Write it like 2026-11-25 or 2026-11-25T08:30.") from error
 
 
+def _questions(river: River, asked: Asked, common: Mapping[str, Any]) -> Response:
+    names = [asked["system"]] if "system" in asked else list(river.systems)
+    return _show("questions.html", river, common, section="questions", questions=QUESTIONS,
+                 systems=[river.definition(name).system for name in names])
+
+
+def _question(river: River, asked: Asked, common: Mapping[str, Any]) -> Response:
+    number, until, about = question(asked["number"]).number, _asked(asked, "as_of"), _asked(asked, "about")
+    with turn("a verification of everything") if number == EVERYTHING_READ else nullcontext():
+        found = ask(river, asked["system"], number, as_of=_moment(until), about=about)
+    return _show("question.html", river, common, section="questions", answer=found, questions=QUESTIONS, until=until, about=about)
+
+
 def _artefact(river: River, asked: Asked, common: Mapping[str, Any]) -> Response:
     return _show("artefact.html", river, common, section="provenance", **shown_artefact(river, Digest.parse(asked["digest"])))
 
@@ -182,6 +197,9 @@ VIEWS: tuple[tuple[str, View], ...] = (
     (r"/ledger/(?P<index>[0-9]{1,12})/envelope", _envelope),
     (rf"/statements/{_DIGEST}", _statement),
     (r"/provenance", _provenance),
+    (r"/questions", _questions),
+    (rf"/systems/{_SYSTEM}/questions", _questions),
+    (rf"/systems/{_SYSTEM}/questions/(?P<number>E[0-9]{{1,2}})", _question),
     (rf"/artefacts/{_DIGEST}", _artefact),
     (r"/definitions", _definitions),
     (rf"/definitions/{_SYSTEM}", _definition),

@@ -1,0 +1,92 @@
+"""E28 to E30, E35: who saw protected data, whether the log is whole, whether the documents describe this version, what is not here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from compliance_assets.evidence import anchors
+from compliance_assets.governance.questions.answer import Gap, Part, fact
+from compliance_assets.governance.questions.seen import Seen, plain
+from compliance_assets.trust.canonical import sha256_file
+
+
+def special_categories(seen: Seen) -> Iterator[Part]:
+    """E28."""
+    proposal = seen.judged_under
+    if proposal is not None:
+        data = seen.parts(proposal)["declaration"]["data"]
+        yield fact("protected attributes declared", plain(sorted(data["protected"])), proposal)
+        yield fact("personal data declared", plain(data["provenance"]["contains_personal_data"]), proposal)
+    for record in seen.stages:
+        groups = {name: digest for name, digest in record.body.files.items() if name.endswith(".groups.parquet")}
+        for name, digest in groups.items():
+            yield fact("groups written by", f"{record.body.launcher} at {record.body.finished}: {name}", record, digest)
+        if record.body.stage == "model_evaluation" and record.body.outcome != "error":
+            yield fact("groups read by", f"{record.body.launcher} at {record.body.finished}, to judge fairness", record)
+    yield Gap("readings outside of the pipeline are not logged")
+    yield Gap("whether these are special categories of personal data (Art. 9 GDPR): nobody declares it")
+    yield Gap("deletion: artefacts are kept whole; only inference inputs are deleted, and the sealed day's manifest says so")
+
+
+def integrity(seen: Seen) -> Iterator[Part]:
+    """E29: everything is recomputed for this answer."""
+    from compliance_assets.governance.verification import verify
+
+    archive = seen.river.archive
+    last = archive.ledger.last()
+    if last is None:
+        yield Gap("the ledger is empty")
+        return
+    record, head = archive.authentic(last), archive.ledger.head()
+    found = verify(archive)
+    yield fact("recomputed now", f"{'verified' if found else 'NOT VERIFIED'}: {found.entries} entries, {found.signatures} signatures, "
+               f"{found.artefacts} artefacts, {found.chains} chains, {found.heads} heads that people signed", record, head.root.hex())
+    for problem in found.problems:
+        yield fact("problem", problem, record)
+    kept, wrong = anchors.read(archive, archive.in_force())
+    for anchor in kept:
+        yield fact(f"kept outside by {anchor.by}", f"{anchor.kind}, {anchor.head.size} entries", record, anchor.head.root.hex())
+    for said in wrong:
+        yield fact("problem", said, record)
+    if not kept:
+        yield Gap("a head kept outside of this host: no anchor is here, so a rewrite by whoever holds every key would not show")
+    yield fact("verify it yourself", f"compliance export {seen.system}, then python verify.py . --head {head.size}:{head.root.hex()}",
+               record)
+
+
+def documents(seen: Seen) -> Iterator[Part]:
+    """E30."""
+    proposal = seen.judged_under
+    if proposal is None:
+        yield Gap("the definition under which it was judged was never put on record")
+        return
+    aisdp = seen.parts(proposal)["declaration"]["aisdp"]
+    yield fact("declared reference", str(aisdp["reference"]), proposal)
+    module = seen.river.root / str(aisdp["module_2"])
+    if module.is_file():
+        yield fact("module 2 as it lies there now", f"{aisdp['module_2']}: not in the ledger, its bytes have this sha256", proposal,
+                   sha256_file(module))
+    else:
+        yield Gap(f"module 2: {aisdp['module_2']} is not there")
+    yield Gap("whether each of the twelve modules described this version at its release: no record binds a module's text to a release")
+
+
+def not_recorded(seen: Seen) -> Iterator[Part]:
+    """E35."""
+    from compliance_assets.governance.verification import NOT_COVERED
+
+    archive = seen.river.archive
+    first = archive.authentic(archive.ledger.entry(0))
+    yield fact("records begin", f"{first.body.at}; nothing before it is on record, and nothing is written back", first)
+    mine = next(iter(sorted((*seen.stages, *seen.definitions), key=lambda one: one.index)), None)
+    if mine is not None:
+        yield fact(f"records of {seen.system} begin", str(mine.body.finished if hasattr(mine.body, "finished") else mine.body.at), mine)
+    for said in NOT_COVERED:
+        yield fact("not covered", said, first)
+    loose = [one for one in seen.stages if not one.body.code.under_version_control]
+    if loose:
+        yield fact("without version control", f"{len(loose)} stage records name no commit; the first is this", loose[0])
+    for said in ("the member states and persons that are concerned", "tickets, reports to authorities and the conformity assessment",
+                 "readings of stored data outside of the pipeline", "known vulnerabilities of components",
+                 "which findings an approver opened", "when an incident was first noticed"):
+        yield fact("not recorded", said, first)
