@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from functools import cache
 from importlib import resources
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, pass_context
@@ -25,6 +25,9 @@ from compliance_assets.errors import ComplianceError
 from compliance_assets.governance.charts import Chart
 from compliance_assets.trust.canonical import parse_rfc3339
 from compliance_assets.web.forwarding import EVERY_ANSWER
+
+if TYPE_CHECKING:
+    from compliance_assets.governance.documents.paper import Paper
 
 PRIVATE = {
     **EVERY_ANSWER,
@@ -44,6 +47,11 @@ _ESCAPE = re.compile(r"\\([\\`*\[\]|~!_])")
 def page(name: str, status: int = 200, **values: Any) -> HTMLResponse:
     """The page that the template `name` makes of these values."""
     return HTMLResponse(_environment().get_template(name).render(**values), status_code=status, headers=PRIVATE)
+
+
+def on_paper(paper: Paper) -> str:
+    """A document as one HTML file that needs nothing else: to print, to file, to send."""
+    return _environment().get_template("paper_print.html").render(paper=paper, sheet=Markup(style().decode()))  # noqa: S704  # our own sheet
 
 
 @cache
