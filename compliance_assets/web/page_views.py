@@ -21,6 +21,8 @@ from compliance_assets.governance.finding_rows import rows
 from compliance_assets.governance.model_card import model_card
 from compliance_assets.governance.overview import newest_moment, overview
 from compliance_assets.governance.release_page import charts_of, release_page
+from compliance_assets.governance.runbook import log
+from compliance_assets.governance.runbook.plan import runbook
 from compliance_assets.governance.runs import run_page
 from compliance_assets.governance.verification import verify
 from compliance_assets.pipeline import River
@@ -183,6 +185,12 @@ def _document_json(river: River, asked: Asked, common: Mapping[str, Any]) -> Res
     return JSONResponse(document(river, asked["kind"], asked["system"], _asked(asked, "release")).as_json(), headers=PRIVATE)
 
 
+def _runbook(river: River, asked: Asked, common: Mapping[str, Any]) -> Response:
+    found, refused = log.logs(river, asked["system"])
+    return _show("runbook.html", river, common, section="documents", book=runbook(river, asked["system"]), logs=found[::-1],
+                 refused=refused, lines=log.lines)
+
+
 def _health(river: River, asked: Asked, common: Mapping[str, Any]) -> Response:
     return _show("health.html", river, common, section="health", checks=health.checks(river))
 
@@ -209,6 +217,7 @@ VIEWS: tuple[tuple[str, View], ...] = (
     (r"/definitions", _definitions),
     (rf"/definitions/{_SYSTEM}", _definition),
     (r"/documents", _documents),
+    (rf"/documents/{_SYSTEM}/runbook", _runbook),
     (rf"/documents/{_SYSTEM}/(?P<kind>[a-z-]{{1,32}})", _document),
     (rf"/documents/{_SYSTEM}/(?P<kind>[a-z-]{{1,32}})\.json", _document_json),
     (r"/health", _health),

@@ -109,7 +109,7 @@ def _first(g: Gathered, write: say.Writer) -> tuple[Point, ...]:
                                      "Proxies": g.verdict("features", "proxies")}),
         _module(g, write, "5", "◐", {gate: g.verdict("evaluation_report", gate)
                                      for gate in ("performance", "fairness", "robustness", "calibration", "drift")},
-                list(say.stage_lines(g, ("model_evaluation", "integration_testing")))),
+                [*say.stage_lines(g, ("model_evaluation", "integration_testing")), *say.by_hand(g)]),
         _module(g, write, "6", "◐", {"Fairness bounds": g.said("Fairness criterion that counts most", "evaluation", "fairness", "primary")},
                 list(say.refusals(g))),
     )

@@ -178,7 +178,7 @@ def plain(value: Any) -> str:
         return "yes" if value else "no"
     if isinstance(value, Mapping):
         said = [f"{group_words(str(name))}: {plain(item)}" for name, item in value.items() if item is not None]
-        return ", ".join(said) or "nothing further"
+        return ", ".join(said) or "none"
     if isinstance(value, list | tuple):
         between = "; " if any(isinstance(item, Mapping | list | tuple) for item in value) else ", "
         return between.join(map(plain, value)) or "none"

@@ -14,6 +14,8 @@ from compliance_assets.governance.documents.gathered import Gathered, lines_or_g
 from compliance_assets.governance.documents.human_parts import Part, spoken
 from compliance_assets.governance.documents.paper import Fill, Gap, Grid, Line, Point, Words
 from compliance_assets.governance.finding_rows import rows
+from compliance_assets.governance.runbook.log import lines as entries_of
+from compliance_assets.governance.runbook.log import logs
 from compliance_assets.policy.river import RIVER, rule_named
 from compliance_assets.trust.canonical import Digest, parse_canonical
 
@@ -233,6 +235,15 @@ def small_groups(g: Gathered) -> Iterator[Line]:
             for finding in report.findings:
                 if finding.verdict.value in ("INSUFFICIENT_DATA", "INCONCLUSIVE"):
                     yield Line(f"{report.gate}: {finding.verdict.value}", finding.sentence(), g.from_record(record))
+
+
+def by_hand(g: Gathered) -> Iterator[Line]:
+    """The manual execution log: every entry of every runbook log of this system, with its deviations."""
+    for log in logs(g.river, g.one.system)[0]:
+        for entry, sentence in entries_of(log):
+            more = "".join(f"; deviation: {deviation}" for deviation in entry.said["deviations"])
+            yield Line(f"by hand: {entry.kind}", f"{entry.said['recorded']}: {sentence}{more}",
+                       g.from_record(entry.record, str(entry.record.body.shown)))
 
 
 def gates_of_definition(g: Gathered) -> Grid | None:
