@@ -188,6 +188,10 @@ def _advance(river: River, system: str, stage: Stage, inputs: Mapping[str, Diges
     definition = river.definition(system)
     archive.check_clock(started)
     archive.require_trust_policy()
+    if definition.system.retraining.driven_by == "runbook" and not driver.by_hand:
+        raise OutOfTurn(f"{system} is declared to be driven by its runbook, step by step, and {rule.name} was started otherwise.",
+                        rule="driven_by", value="runbook", remedy=f"`compliance runbook step {system} {rule.name}`; to let the pipeline "
+                        "drive, declare retraining.driven_by: pipeline and have the definition approved.")
     tell = _Telling(river.listeners, {"system": system, "stage": rule.name, "run": driver.run_id, "attempt": driver.attempt,
                                       "launcher": driver.launcher, "definition": definition.digest.short}, river.now)
     tell("stage_entered")

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from compliance_assets.governance.explaining import Explanation
     from compliance_assets.pipeline import Advance
 
@@ -21,6 +23,14 @@ MARKS: Mapping[str, tuple[str, str]] = {
 def as_json(body: object) -> None:
     """One JSON document on stdout, for machines."""
     click.echo(json.dumps(body, indent=2, ensure_ascii=False, default=str))
+
+
+def write_file(path: Path, text: str) -> None:
+    """Write a file that the person named; a place that cannot be written is their mistake, not ours."""
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise click.BadParameter(f"{path} cannot be written: {error.strerror}", param_hint="--into") from error
 
 
 def mark(verdict: str) -> str:

@@ -104,7 +104,7 @@ class StageReuse(Predicate):
 class Scope(Predicate):
     """What a decision is about and where it holds."""
 
-    purpose: Literal["release", "definition", "trust-policy", "return", "exception", "condition"]
+    purpose: Literal["release", "definition", "trust-policy", "return", "exception", "condition", "document", "runbook"]
     system: str
     environment: str
     rollout: str

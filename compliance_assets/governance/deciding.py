@@ -59,7 +59,7 @@ def decide_release(river: River, system: str, signer: Signer, decision: Kind, ra
         definition=subjects["definition"], trust_policy=river.organisation.digest, ledger=river.archive.head(),
         shown=river.archive.artefacts.put_bytes(canonical_json(document)), opened_seconds=opened_seconds, rationale=rationale.strip(),
         conditions=conditions, due=due, nonce=secrets.token_hex(16), demonstration=river.organisation.demonstration)
-    return _sign(river, Statement(tuple(subjects.items()), body), signer)
+    return sign_statement(river, Statement(tuple(subjects.items()), body), signer)
 
 
 def meet_condition(river: River, system: str, condition: str, signer: Signer, rationale: str) -> tuple[Statement, Path]:
@@ -93,9 +93,8 @@ def decide_definition(river: River, system: str, signer: Signer, decision: Kind,
     in_force = river.archive.definition_in_force(system)
     compared = compare(river, system) if in_force is not None else None
     shown = river.archive.artefacts.put_bytes(canonical_json(shown_to_approver(definition.parts(), compared)))
-    return _sign(river, Statement((("definition", definition.digest),),
-                                  _about(river, signer, decision, rationale, opened_seconds, shown, "definition", system,
-                                         definition.digest)), signer)
+    body = _about(river, signer, decision, rationale, opened_seconds, shown, "definition", system, definition.digest)
+    return sign_statement(river, Statement((("definition", definition.digest),), body), signer)
 
 
 def decide_trust_policy(river: River, signer: Signer, decision: Kind, rationale: str, *, opened_seconds: int) -> tuple[Statement, Path]:
@@ -103,8 +102,8 @@ def decide_trust_policy(river: River, signer: Signer, decision: Kind, rationale:
     _reason(rationale)
     shown = river.archive.artefacts.put_bytes(canonical_json(river.organisation.model_dump(mode="json")))
     digest = river.organisation.digest
-    return _sign(river, Statement((("trust-policy", digest),), _about(river, signer, decision, rationale, opened_seconds, shown,
-                                                                      "trust-policy", "", digest)), signer, against_file=False)
+    body = _about(river, signer, decision, rationale, opened_seconds, shown, "trust-policy", "", digest)
+    return sign_statement(river, Statement((("trust-policy", digest),), body), signer, against_file=False)
 
 
 def review_return(river: River, system: str, statement: str, signer: Signer, decision: Kind, rationale: str) -> tuple[Statement, Path]:
@@ -125,7 +124,7 @@ def review_return(river: River, system: str, statement: str, signer: Signer, dec
         scope=Scope(purpose="return", system=system, environment=step.body.environment, rollout=""), issued=rfc3339(river.now()),
         expires="", definition="", trust_policy=river.organisation.digest, ledger=river.archive.head(), shown=shown, opened_seconds=0,
         rationale=rationale.strip(), nonce=secrets.token_hex(16), demonstration=river.organisation.demonstration)
-    return _sign(river, Statement((("return", step.digest),), body), signer)
+    return sign_statement(river, Statement((("return", step.digest),), body), signer)
 
 
 def _about(river: River, signer: Signer, decision: Kind, rationale: str, opened_seconds: int, shown: Digest,
@@ -144,7 +143,8 @@ def _reason(rationale: str) -> None:
                       value=said, remedy="Say what you looked at and why you decide so.")
 
 
-def _sign(river: River, statement: Statement, signer: Signer, *, against_file: bool = True) -> tuple[Statement, Path]:
+def sign_statement(river: River, statement: Statement, signer: Signer, *, against_file: bool = True) -> tuple[Statement, Path]:
+    """Sign a person's statement with their own key, and put it into the inbox."""
     payload = statement.payload()
     armored = ssh_sign(pae(PAYLOAD_TYPE, payload), signer.key, APPROVAL_NAMESPACE)
     envelope = Envelope(payload, PAYLOAD_TYPE, (person_signature(signer.person, armored),))
@@ -178,4 +178,4 @@ def revoke_decision(river: River, system: str, statement: str, signer: Signer, r
         "decision": "revoke", "role": signer.role, "issued": rfc3339(river.now()), "expires": "", "ledger": river.archive.head(),
         "rationale": rationale.strip(), "conditions": (), "due": "", "revokes": statement, "nonce": secrets.token_hex(16),
         "trust_policy": river.organisation.digest})
-    return _sign(river, Statement(found[-1].statement.subjects, revocation), signer)
+    return sign_statement(river, Statement(found[-1].statement.subjects, revocation), signer)

@@ -16,7 +16,7 @@ from compliance_assets.errors import Misused, OutOfTurn
 from compliance_assets.evidence import exceptions
 from compliance_assets.evidence.archive import Record
 from compliance_assets.evidence.records import Decision, ExceptionRequested, Scope, Statement
-from compliance_assets.governance.deciding import Kind, Signer, _reason, _sign
+from compliance_assets.governance.deciding import Kind, Signer, _reason, sign_statement
 from compliance_assets.pipeline import River
 from compliance_assets.policy.gates import GateReport
 from compliance_assets.policy.system import seconds_of
@@ -118,7 +118,7 @@ def decide_exception(river: River, system: str, statement: str, signer: Signer, 
         definition=exception.body.definition, trust_policy=river.organisation.digest, ledger=river.archive.head(), shown=shown,
         opened_seconds=opened_seconds, rationale=rationale.strip(), nonce=secrets.token_hex(16),
         demonstration=river.organisation.demonstration)
-    return _sign(river, Statement((("exception", exception.digest),), body), signer)
+    return sign_statement(river, Statement((("exception", exception.digest),), body), signer)
 
 
 def exception_named(river: River, system: str, statement: str) -> Record:

@@ -70,7 +70,8 @@ def demonstration_organisation(home: Home, name: str, people: Mapping[str, str],
     """People made up by the program, each with one role and a key of their own, and an engineer who launches but cannot approve."""
     approvers = tuple(Person(id=person, roles=(role,), allowed_signers=make_person_key(home, person), demo=True)
                       for person, role in people.items())
-    engineers = (Person(id=engineer, roles=("ml_engineer",), launchers=(launcher,), demo=True),)
+    engineers = (Person(id=engineer, roles=("ml_engineer",), launchers=(launcher,),
+                        allowed_signers=make_person_key(home, engineer), demo=True),)
     return Organisation(
         profile="organisation", name=name, demonstration=True, people=(*approvers, *engineers),
         machine_keys=make_machine_keys(home, now),

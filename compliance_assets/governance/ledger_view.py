@@ -71,9 +71,7 @@ def line(record: Record) -> Line:
         return Line(record.index, kind, body.system, f"{rule_named(body.stage).title} answered from entry #{body.original_index}", "",
                     body.at, body.launcher)
     if kind == "decision":
-        about = {"release": "a release", "definition": "a definition", "trust-policy": "organisation.yaml",
-                 "return": "an emergency act", "exception": "an exception",
-                 "condition": "that a condition is met"}[body.scope.purpose]
+        about = _ABOUT[body.scope.purpose]
         said = f"{_DECIDED[body.decision]} {about} as {body.role}"
         return Line(record.index, kind, body.scope.system, said, "", body.issued, body.person)
     if kind == "deployment":
@@ -88,6 +86,8 @@ def line(record: Record) -> Line:
     return Line(record.index, kind, "", "trust policy (organisation.yaml)", "", body.at, "the log's key")
 
 
+_ABOUT = {"release": "a release", "definition": "a definition", "trust-policy": "organisation.yaml", "return": "an emergency act",
+          "exception": "an exception", "condition": "that a condition is met", "document": "a text of the documentation", "runbook": "a step done by hand"}
 _DECIDED = {"approve": "approved", "reject": "rejected", "defer": "deferred", "revoke": "revoked a decision about"}
 
 

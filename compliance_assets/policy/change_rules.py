@@ -247,6 +247,8 @@ RULES: tuple[Rule, ...] = (
     _rule("declaration retraining schedule", judge.structural, _SYSTEM, "Art. 72", "when the system learns again"),
     _rule("declaration retention *", judge.smaller_weakens, (GOVERNANCE, LEGAL, DPO), "Art. 18(1), Art. 19(1)",
           "how long evidence is kept"),
+    _rule("declaration retraining driven_by", judge.structural, _GOVERNED, "Art. 17(1)(a), (c)",
+          "whether people by hand or the pipeline drive the stages"),
     _rule("declaration residency", judge.structural, (GOVERNANCE, LEGAL, DPO), "Art. 17(1)(f)", "where data and evidence are kept"),
     # what the system is
     _rule("declaration intended_purpose", judge.structural, _REASSESS, _SUBSTANTIAL_LAW, "the intended purpose", SUBSTANTIAL),

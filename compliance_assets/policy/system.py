@@ -800,6 +800,8 @@ class Retraining(Declared):
     schedule: Annotated[str, Field(pattern=CRON)] | None = Field(None, description="cron expression, five fields, UTC")
     on_new_data: bool = Field(description="whether a new raw snapshot starts a run")
     on_drift: OnDrift | None = Field(None, description="drift that starts a run")
+    driven_by: Literal["pipeline", "runbook"] = Field(
+        "pipeline", description="runbook: stages run by hand only, with a signed log; pipeline: by anything, by hand as a fallback")
 
 
 class Retention(Declared):

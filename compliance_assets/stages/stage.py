@@ -81,6 +81,8 @@ class Driver:
     launcher: str
     attempt: int = 0
     dagster_run_id: str | None = None
+    by_hand: bool = False
+    """True: a person works through the runbook, and signs each step."""
 
 
 @dataclass(frozen=True)

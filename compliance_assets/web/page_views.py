@@ -7,7 +7,7 @@ from contextlib import nullcontext
 from datetime import UTC, datetime
 from typing import Any
 
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import JSONResponse, RedirectResponse, Response
 
 from compliance_assets.errors import Misused
 from compliance_assets.evidence.provenance import trace
@@ -16,11 +16,15 @@ from compliance_assets.governance.artefact_view import shown_artefact
 from compliance_assets.governance.candidates import candidate_at, candidates, fate, latest
 from compliance_assets.governance.dashboard.measures import WINDOW
 from compliance_assets.governance.dashboard.summary import dashboard
+from compliance_assets.governance.documents import KINDS, document
+from compliance_assets.governance.documents.human_parts import written
 from compliance_assets.governance.finding_rows import rows
 from compliance_assets.governance.model_card import model_card
 from compliance_assets.governance.overview import newest_moment, overview
 from compliance_assets.governance.questions.catalogue import EVERYTHING_READ, QUESTIONS, ask, question
 from compliance_assets.governance.release_page import charts_of, release_page
+from compliance_assets.governance.runbook import log
+from compliance_assets.governance.runbook.plan import runbook
 from compliance_assets.governance.runs import run_page
 from compliance_assets.governance.verification import verify
 from compliance_assets.pipeline import River
@@ -175,6 +179,33 @@ def _definition(river: River, asked: Asked, common: Mapping[str, Any]) -> Respon
     return _show("definition.html", river, common, section="definitions", **definition_history.history(river, asked["system"]))
 
 
+def _documents(river: River, asked: Asked, common: Mapping[str, Any]) -> Response:
+    listed = []
+    for name in river.systems:
+        title = river.definition(name).system.title
+        try:
+            papers = [document(river, kind, name) for kind in KINDS]
+            listed.append((name, title, "", papers, written(river, name)[1]))
+        except Misused as nothing_yet:
+            listed.append((name, title, nothing_yet.message, [], ()))
+    return _show("documents.html", river, common, section="documents", systems=listed)
+
+
+def _document(river: River, asked: Asked, common: Mapping[str, Any]) -> Response:
+    paper = document(river, asked["kind"], asked["system"], _asked(asked, "release"))
+    return _show("document.html", river, common, section="documents", paper=paper)
+
+
+def _document_json(river: River, asked: Asked, common: Mapping[str, Any]) -> Response:
+    return JSONResponse(document(river, asked["kind"], asked["system"], _asked(asked, "release")).as_json(), headers=PRIVATE)
+
+
+def _runbook(river: River, asked: Asked, common: Mapping[str, Any]) -> Response:
+    found, refused = log.logs(river, asked["system"])
+    return _show("runbook.html", river, common, section="documents", book=runbook(river, asked["system"]), logs=found[::-1],
+                 refused=refused, lines=log.lines)
+
+
 def _health(river: River, asked: Asked, common: Mapping[str, Any]) -> Response:
     return _show("health.html", river, common, section="health", checks=health.checks(river))
 
@@ -203,6 +234,10 @@ VIEWS: tuple[tuple[str, View], ...] = (
     (rf"/artefacts/{_DIGEST}", _artefact),
     (r"/definitions", _definitions),
     (rf"/definitions/{_SYSTEM}", _definition),
+    (r"/documents", _documents),
+    (rf"/documents/{_SYSTEM}/runbook", _runbook),
+    (rf"/documents/{_SYSTEM}/(?P<kind>[a-z-]{{1,32}})", _document),
+    (rf"/documents/{_SYSTEM}/(?P<kind>[a-z-]{{1,32}})\.json", _document_json),
     (r"/health", _health),
 )
 """Every address, as a pattern that must fit whole; what a part may hold is said here and nowhere else."""

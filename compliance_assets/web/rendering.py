@@ -9,11 +9,11 @@ from __future__ import annotations
 import html
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import cache
 from importlib import resources
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, pass_context
@@ -23,8 +23,13 @@ from starlette.responses import HTMLResponse
 
 from compliance_assets.errors import ComplianceError
 from compliance_assets.governance.charts import Chart
+from compliance_assets.governance.runbook.log import Log, lines
 from compliance_assets.trust.canonical import parse_rfc3339
 from compliance_assets.web.forwarding import EVERY_ANSWER
+
+if TYPE_CHECKING:
+    from compliance_assets.governance.documents.paper import Paper
+    from compliance_assets.governance.runbook.plan import Runbook
 
 PRIVATE = {
     **EVERY_ANSWER,
@@ -44,6 +49,17 @@ _ESCAPE = re.compile(r"\\([\\`*\[\]|~!_])")
 def page(name: str, status: int = 200, **values: Any) -> HTMLResponse:
     """The page that the template `name` makes of these values."""
     return HTMLResponse(_environment().get_template(name).render(**values), status_code=status, headers=PRIVATE)
+
+
+def on_paper(paper: Paper) -> str:
+    """A document as one HTML file that needs nothing else: to print, to file, to send."""
+    return _environment().get_template("paper_print.html").render(paper=paper, sheet=Markup(style().decode()))  # noqa: S704  # our own sheet
+
+
+def runbook_on_paper(book: Runbook, logs: Sequence[Log]) -> str:
+    """A runbook with its logs as one HTML file, to print."""
+    sheet = Markup(style().decode())  # noqa: S704  # our own sheet
+    return _environment().get_template("runbook_print.html").render(book=book, logs=logs, lines=lines, sheet=sheet)
 
 
 @cache

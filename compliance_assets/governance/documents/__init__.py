@@ -1,0 +1,44 @@
+"""Documents made from evidence: Annex IV, the twelve AISDP modules, instructions for use, a datasheet. Nobody writes defaults here.
+
+Every line is read from a signed record, from a file it names by digest, or from the declaration as it was put into the ledger; what people
+must say is a field with an owner, versioned and signed (`human_parts`); everything else is a marked gap. A document shows evidence and
+gaps; it never says that requirements are met.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from compliance_assets.errors import Misused
+from compliance_assets.governance.documents import aisdp, annex_iv, datasheet, instructions
+from compliance_assets.governance.documents.gathered import Gathered, chosen
+from compliance_assets.governance.documents.human_parts import Part, written
+from compliance_assets.governance.documents.paper import Paper, Point
+from compliance_assets.pipeline import River
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of document: its title, what its order is based on, and who makes its points."""
+
+    title: str
+    basis: str
+    points: Callable[[Gathered, Mapping[str, Part]], tuple[Point, ...]]
+
+
+KINDS: Mapping[str, Kind] = {
+    "annex-iv": Kind(annex_iv.TITLE, annex_iv.BASIS, annex_iv.points), "aisdp": Kind(aisdp.TITLE, aisdp.BASIS, aisdp.points),
+    "instructions": Kind(instructions.TITLE, instructions.BASIS, instructions.points),
+    "datasheet": Kind(datasheet.TITLE, datasheet.BASIS, datasheet.points),
+}
+
+
+def document(river: River, kind: str, system: str, release: str = "") -> Paper:
+    """The document about a release (default: the one in production, else the newest candidate). Misused for an unknown kind or release."""
+    if kind not in KINDS:
+        raise Misused(f"There is no document {kind!r}.", rule="document", value=kind, remedy=f"Documents: {', '.join(KINDS)}")
+    gathered = Gathered(river, chosen(river, system, release))
+    head = river.archive.head()
+    return Paper(kind, KINDS[kind].title, KINDS[kind].basis, system, gathered.one.index, gathered.one.tip.body.demonstration, head.size,
+                 head.root, KINDS[kind].points(gathered, written(river, system)[0]))

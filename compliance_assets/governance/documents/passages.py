@@ -1,0 +1,273 @@
+"""Passages that several documents share: tables and lines about gates, groups, features, libraries, deployments; each from its record."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from compliance_assets.errors import ArtefactCorrupt
+from compliance_assets.evidence import records
+from compliance_assets.evidence.archive import Record
+from compliance_assets.evidence.records import DefinitionProposed
+from compliance_assets.governance.charts.reading import between, field, group_words, shown, words
+from compliance_assets.governance.documents.gathered import Gathered, lines_or_gaps, plain
+from compliance_assets.governance.documents.human_parts import Part, spoken
+from compliance_assets.governance.documents.paper import Fill, Gap, Grid, Line, Point, Words
+from compliance_assets.governance.finding_rows import rows
+from compliance_assets.governance.runbook.log import lines as entries_of
+from compliance_assets.governance.runbook.log import logs
+from compliance_assets.policy.river import RIVER, rule_named
+from compliance_assets.trust.canonical import Digest, parse_canonical
+
+FILLS: Mapping[str, Fill] = {"●": "evidence", "◐": "partly", "○": "people"}
+COMPARED = ("accuracy", "precision", "recall", "specificity", "roc_auc")
+
+
+class Writer:
+    """Makes points: what evidence says, the parts that people signed, and a gap for each thing that neither has."""
+
+    def __init__(self, gathered: Gathered, standing: Mapping[str, Part]) -> None:
+        self.g, self.standing = gathered, standing
+
+    def point(self, number: str, asks: str, fill: str, wanted: Mapping[str, Line | None] | None = None, lines: Iterable[Line] = (),
+              grids: Iterable[Grid | None] = (), parts: Sequence[str] = (), stale: Sequence[str] = ()) -> Point:
+        """`wanted`: lines that must be there or leave a gap; `lines`: as many as there are; `parts`: names of human parts."""
+        there, missing = lines_or_gaps(number, wanted or {})
+        said = [spoken(self.g, self.standing, part, number) for part in parts]
+        return Point(number, asks, FILLS[fill], (*there, *lines), tuple(grid for grid in grids if grid is not None),
+                     tuple(one for one in said if isinstance(one, Words)),
+                     (*missing, *(one for one in said if isinstance(one, Gap))), tuple(stale))
+
+
+def stage_lines(g: Gathered, stages: Sequence[str] = ()) -> Iterator[Line]:
+    """Each stage record as one line: what it came to, when, by whom, under which signatures."""
+    for rule in RIVER:
+        record = g.record(rule.makes)
+        if record is None or (stages and rule.name not in stages):
+            continue
+        body = record.body
+        passed = sum(map(bool, body.reports))
+        yield Line(rule.title, f"{body.outcome}; {passed} of {len(body.reports)} gates passed; begun {body.started}, ended "
+                   f"{body.finished}; launched by {body.launcher}, run {body.run}; signed by {signers(record)}", g.from_record(record))
+
+
+def signers(record: Record) -> str:
+    """The key ids on a record, shortened."""
+    return ", ".join(signature.keyid[:16] for signature in record.envelope.signatures)
+
+
+def findings(g: Gathered, asset: str, caption: str, gates: Sequence[str] = ()) -> Grid | None:
+    """Every finding of a stage (of these gates), against its declared bound."""
+    record = g.record(asset)
+    if record is None or record.body.outcome == "error":
+        return None
+    found = tuple((row.gate, row.what, row.over, row.note if row.value == "not measured" and row.note else row.value, row.interval, row.n,
+                   row.bound, row.word) for row in rows(record, gates))
+    head = ("gate", "what", "over", "value", "95 % interval", "n", "bound", "verdict")
+    return Grid(caption, head, found, g.from_record(record)) if found else None
+
+
+def for_everybody(g: Gathered) -> Grid | None:
+    """What was measured over all rows of the holdout."""
+    if "evaluation_report" not in g.filed or "performance" not in g.filed["evaluation_report"]:
+        return None
+    measured = tuple((words(one["metric"]), shown(field(one, "value")), between(field(one, "lower"), field(one, "upper")), str(one["n"]))
+                     for one in g.filed["evaluation_report"]["performance"])
+    return Grid("Measured over all rows of the holdout", ("metric", "value", "95 % interval", "n"), measured,
+                g.from_file("evaluation_report"))
+
+
+def for_groups(g: Gathered, metrics: Sequence[str] = COMPARED) -> Iterator[Grid]:
+    """What was measured within each protected group and intersection, with its number of rows."""
+    if "evaluation_report" not in g.filed or "groups" not in g.filed["evaluation_report"]:
+        return
+    for over, groups in g.filed["evaluation_report"]["groups"].items():
+        lines = tuple((group_words(name), shown(field(group, "rows"), plain=True), words(one["metric"]), shown(field(one, "value")),
+                       between(field(one, "lower"), field(one, "upper"))) for name, group in groups.items()
+                      for one in group["performance"] if one["metric"] in metrics)
+        if lines:
+            yield Grid(f"By {group_words(over)}", ("group", "n", "metric", "value", "95 % interval"), lines,
+                       g.from_file("evaluation_report"))
+
+
+def bounds(g: Gathered) -> Grid | None:
+    """Every declared bound of the evaluation, with the moment at which it was put on record."""
+    if g.declared is None or g.proposal is None:
+        return None
+    caption = f"Bounds of the evaluation, each with its reason; on record since {g.proposal.body.at}"
+    evaluation = g.declared["evaluation"]
+    lines = tuple((gate, words(bound["metric"]), ", ".join(map(group_words, bound["over"])) or "all rows", _bound(bound),
+                   bound["judged_on"], bound["because"])
+                  for gate, found in (("performance", evaluation["performance"]), ("fairness", evaluation["fairness"]["bounds"]),
+                                      ("robustness", evaluation["robustness"]), ("calibration", evaluation["calibration"]),
+                                      ("drift", evaluation["drift"]["bounds"])) for bound in found)
+    head = ("gate", "metric", "over", "bound", "judged on", "because")
+    return Grid(caption, head, lines, g.from_declaration()) if lines else None
+
+
+def _bound(bound: Mapping[str, Any]) -> str:
+    return next(f"{sign} {plain(bound[name])}" for name, sign in (("at_least", "≥"), ("at_most", "≤"), ("between", "in"))
+                if bound[name] is not None)
+
+
+def features(g: Gathered) -> Grid | None:
+    """The feature registry, as it was declared."""
+    if g.declared is None:
+        return None
+    lines = tuple((one["name"], one["dtype"], plain(one["unit"]), plain(one["range"]) if one["range"] is not None
+                   else plain(one["categories"]) if one["categories"] is not None else "not bounded", plain(one["from"]), one["nulls"])
+                  for one in g.declared["features"]["registry"])
+    return Grid("Features: type, unit, documented range, source columns, what happens to a missing value",
+                ("feature", "type", "unit", "range or categories", "from", "missing"), lines, g.from_declaration())
+
+
+def assessed_proxies(g: Gathered) -> Grid | None:
+    """Features that may stand in for a protected attribute, and the declared reason why they stay."""
+    if g.declared is None:
+        return None
+    lines = tuple((one["name"], one["proxy"]["note"]) for one in g.declared["features"]["registry"] if one["proxy"] is not None)
+    return Grid("Features that may stand in for a protected attribute, as assessed", ("feature", "assessment"), lines,
+                g.from_declaration()) if lines else None
+
+
+def input_columns(g: Gathered) -> Grid | None:
+    """What the data contract expects of each column, as it was checked."""
+    if "dataset" not in g.filed:
+        return None
+    results = g.filed["dataset"]["contract"]["results"]
+    lines = tuple((str(one["kwargs"]["column"]) if "column" in one["kwargs"] else "the table", words(one["type"].removeprefix("expect_")),
+                   plain({name: value for name, value in one["kwargs"].items() if name not in ("column", "type_")})
+                   if "type_" not in one["kwargs"] else str(one["kwargs"]["type_"]), "held" if one["success"] else "did not hold",
+                   plain(one["meta"]["because"]) if "because" in one["meta"] else "") for one in results)
+    return Grid("Expectations of the data contract", ("column", "expectation", "limits", "result", "because"), lines,
+                g.from_file("dataset"))
+
+
+def groups_in_data(g: Gathered) -> Grid | None:
+    """How many rows each protected group has."""
+    if "dataset" not in g.filed:
+        return None
+    found = g.filed["dataset"]["preparation"]["after"]["groups"]
+    lines = tuple((group_words(attribute), group_words(name), str(rows_of)) for attribute, groups in found.items()
+                  if isinstance(groups, Mapping) for name, rows_of in sorted(groups.items()))
+    return Grid("Rows of each group", ("attribute", "group", "rows"), lines, g.from_file("dataset")) if lines else None
+
+
+def splits(g: Gathered) -> Grid | None:
+    """The parts of the dataset, each with its digest."""
+    record = g.record("dataset")
+    if record is None or record.body.outcome == "error":
+        return None
+    value = g.river.value("dataset", Digest.parse(record.body.output)).model_dump()
+    lines = tuple((name, str(one["rows"]), one["logical"], one["file"]) for name, one in value["splits"].items())
+    return Grid("Parts of the dataset", ("part", "rows", "digest of its rows", "sha256 of its file"), lines,
+                g.from_record(record, str(record.body.output)))
+
+
+def libraries(g: Gathered) -> Grid | None:
+    """Python, platform and every library with its version, as recorded when the model was trained."""
+    record = g.record("candidate_model")
+    if record is None:
+        return None
+    try:
+        said = parse_canonical(g.river.archive.artefacts.get_bytes(Digest.parse(record.body.environment)))
+    except ArtefactCorrupt:
+        return None
+    packages = [tuple(one.split("==", 1)) for one in said["libraries"]]
+    return Grid("Python, platform and libraries in the recorded environment", ("name", "version"),
+                (("Python", said["python"]), ("platform", said["platform"]), ("lock, sha256", said["lock"]),
+                 *((name, version) for name, version in packages)), g.from_record(record, str(record.body.environment)))
+
+
+def deployments(g: Gathered) -> Iterator[Line]:
+    """Every step that was recorded about this system in the environment it is deployed to."""
+    if g.declared is None:
+        return
+    for record in g.river.archive.deployments(str(g.declared["deployment"]["environment"])):
+        body = record.body
+        if body.system == g.one.system:
+            why = f"; because: {body.reason}" if body.reason else ""
+            yield Line(body.action.replace("_", " "), f"{body.at} in {body.environment}; release {body.release[:12]}, model "
+                       f"{body.model[:12]}, share {body.share}{why}", g.from_record(record))
+
+
+def definitions(g: Gathered) -> Iterator[Line]:
+    """Every definition of this system that was proposed, and what people decided about it."""
+    archive = g.river.archive
+    for proposal in archive.find(records.of_system(g.one.system), "definition-of"):
+        digest = proposal.statement.subject("definition")
+        if not isinstance(proposal.body, DefinitionProposed) or digest is None:
+            continue
+        before = f"after {proposal.body.previous[:12]}" if proposal.body.previous else "the first"
+        yield Line("definition proposed", f"{digest[:12]} at {proposal.body.at} by {proposal.body.proposed_by}, {before}",
+                   g.from_record(proposal, str(proposal.body.parts)))
+        for decision in archive.decisions_on(digest, "definition"):
+            if decision.statement.kind == "decision" and decision.body.scope.purpose == "definition":
+                yield Line(f"definition: {decision.body.decision}", f"{digest[:12]} at {decision.body.issued} by {decision.body.person} "
+                           f"({decision.body.role}): {decision.body.rationale}", g.from_record(decision))
+
+
+def approvals(g: Gathered) -> Iterator[Line]:
+    """What people decided about this release, in their own words."""
+    if not g.one.model or "staged_model" not in g.one.chain:
+        return
+    staged = g.one.chain["staged_model"].body.output
+    for record in g.river.archive.decisions_on(Digest.parse(g.one.model), "model"):
+        if record.statement.kind == "decision" and record.statement.subject("staged-model") == staged:
+            body = record.body
+            yield Line(f"release: {body.decision}", f"{body.issued} by {body.person} ({body.role}): {body.rationale}",
+                       g.from_record(record))
+
+
+def refusals(g: Gathered, limit: int = 20) -> Iterator[Line]:
+    """What gates refused of this system, newest first, with the finding that decided."""
+    failed = [record for rule in RIVER for record in g.river.archive.made_by(g.one.system, rule.name) if record.body.outcome == "failed"]
+    for record in sorted(failed, key=lambda one: -one.index)[:limit]:
+        said = [finding.sentence() for report in record.body.reports if report.verdict.value != "NOT_RUN" for finding in report.failures]
+        yield Line(f"refused at {rule_named(record.body.stage).title.lower()}", f"{record.body.finished}: {'; '.join(said[:3])}",
+                   g.from_record(record))
+
+
+def small_groups(g: Gathered) -> Iterator[Line]:
+    """Findings that could not be judged because too few rows were there."""
+    for record in g.one.chain.values():
+        for report in record.body.reports:
+            for finding in report.findings:
+                if finding.verdict.value in ("INSUFFICIENT_DATA", "INCONCLUSIVE"):
+                    yield Line(f"{report.gate}: {finding.verdict.value}", finding.sentence(), g.from_record(record))
+
+
+def by_hand(g: Gathered) -> Iterator[Line]:
+    """The manual execution log: every entry of every runbook log of this system, with its deviations."""
+    for log in logs(g.river, g.one.system)[0]:
+        for entry, sentence in entries_of(log):
+            more = "".join(f"; deviation: {deviation}" for deviation in entry.said["deviations"])
+            yield Line(f"by hand: {entry.kind}", f"{entry.said['recorded']}: {sentence}{more}",
+                       g.from_record(entry.record, str(entry.record.body.shown)))
+
+
+def gates_of_definition(g: Gathered) -> Grid | None:
+    """The stages and gates of the definition that this candidate was judged under."""
+    if g.parts is None:
+        return None
+    lines = tuple((str(stage["number"]), stage["title"], stage["makes"], gate["name"], str(gate["version"]), gate["asks"],
+                   ", ".join(gate["articles"])) for stage in g.parts["river"] for gate in stage["gates"])
+    return Grid("Stages and gates, in order, of the definition it was judged under",
+                ("stage", "title", "makes", "gate", "version", "asks", "supports"), lines, g.from_declaration())
+
+
+def code_files(g: Gathered) -> Grid | None:
+    """Every file that the definition covers, with its digest."""
+    if g.parts is None:
+        return None
+    files = tuple(sorted((name, str(digest)) for name, digest in g.parts["code"].items()))
+    return Grid("Code that the definition covers", ("file", "sha256"), files, g.from_declaration())
+
+
+
+
+def became(g: Gathered) -> Line:
+    """What became of the candidate, in the words of the records."""
+    return Line("What became of it", g.fate.sentence, g.at(g.fate.said_by))
+
+
