@@ -82,7 +82,7 @@ def meet_condition(river: River, system: str, condition: str, signer: Signer, ra
         definition=setter.definition, trust_policy=river.organisation.digest,
         ledger=river.archive.head(), shown=shown, opened_seconds=0, rationale=rationale.strip(), nonce=secrets.token_hex(16),
         demonstration=river.organisation.demonstration)
-    return _sign(river, Statement((("condition", found[0].id),), body), signer)
+    return sign_statement(river, Statement((("condition", found[0].id),), body), signer)
 
 
 def decide_definition(river: River, system: str, signer: Signer, decision: Kind, rationale: str, *,

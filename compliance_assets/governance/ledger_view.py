@@ -87,7 +87,8 @@ def line(record: Record) -> Line:
 
 
 _ABOUT = {"release": "a release", "definition": "a definition", "trust-policy": "organisation.yaml", "return": "an emergency act",
-          "exception": "an exception", "condition": "that a condition is met", "document": "a text of the documentation", "runbook": "a step done by hand"}
+          "exception": "an exception", "condition": "that a condition is met",
+          "document": "a text of the documentation", "runbook": "a step done by hand"}
 _DECIDED = {"approve": "approved", "reject": "rejected", "defer": "deferred", "revoke": "revoked a decision about"}
 
 
