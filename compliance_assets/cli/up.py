@@ -18,12 +18,16 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from compliance_assets.cli.options import open_project, root_option
 from compliance_assets.cli.setup import write_dagster_yaml
 from compliance_assets.serving.processes import die_with_parent
+
+if TYPE_CHECKING:
+    from compliance_assets.policy.organisation import Organisation
 
 STARTING_SECONDS = 120
 
@@ -89,7 +93,7 @@ def up(port: int, pages_port: int, mlflow_port: int, mlflow: bool, serve: bool, 
     with river.home.lock("up", what="another `compliance up`"), _listening(port) as listening, \
             _listening(pages_port, "--pages-port") as pages_listening, tempfile.TemporaryDirectory(prefix="compliance-") as sockets:
         environment = {**os.environ, "DAGSTER_HOME": str(river.home.dagster), "COMPLIANCE_HOME": str(river.home.path),
-                       "COMPLIANCE_ROOT": str(river.root), "COMPLIANCE_PAGES_URL": f"http://127.0.0.1:{pages_port}",
+                       "COMPLIANCE_ROOT": str(river.root), "COMPLIANCE_PAGES_URL": _pages_address(river.archive.in_force(), pages_port),
                        "MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
         if not (river.home.dagster / "dagster.yaml").is_file():
             write_dagster_yaml(river.home)
@@ -119,7 +123,7 @@ def up(port: int, pages_port: int, mlflow_port: int, mlflow: bool, serve: bool, 
                                           "--workers", "1", "--backend-store-uri", f"sqlite:///{river.home.mlflow_db}",
                                           "--artifacts-destination", str(river.home.mlflow_artifacts)), environment)
             _await(at, children)
-            _addresses(river.root, port, pages_port, tokens, mlflow_port if mlflow else None,
+            _addresses(river.root, port, _pages_address(river.archive.in_force(), pages_port), tokens, mlflow_port if mlflow else None,
                        river.organisation.environments if serve else {})
             run_guard(f"unix:{at}", "127.0.0.1", port, read_users(tokens_file), listening=listening)
         except KeyboardInterrupt:
@@ -172,9 +176,14 @@ def _await(at: Path, children: Children) -> None:
                        remedy=f"Read {children.folder / 'dagster-webserver'}.log.")
 
 
-def _addresses(root: Path, port: int, pages_port: int, tokens: dict[str, str], mlflow_port: int | None, environments: object) -> None:
+def _pages_address(organisation: Organisation, port: int) -> str:
+    """Where people open the governance pages: the declared address, or a name of this host that browsers keep passkeys for."""
+    return organisation.pages.origin if organisation.pages is not None else f"http://localhost:{port}"
+
+
+def _addresses(root: Path, port: int, pages: str, tokens: dict[str, str], mlflow_port: int | None, environments: object) -> None:
     click.echo(f"Project {root}")
-    click.echo(f"  Governance  http://127.0.0.1:{pages_port}    what is in production, what waits for whom, and why")
+    click.echo(f"  Governance  {pages}    what is in production, what waits for whom, and why")
     click.echo(f"  Dagster     http://127.0.0.1:{port}    sign in to both with a token:")
     for name, token in tokens.items():
         click.echo(f"              {name:<10} {token}")

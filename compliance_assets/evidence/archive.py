@@ -27,6 +27,7 @@ from compliance_assets.policy.system import RequiredApproval, places
 from compliance_assets.trust.canonical import Digest, parse_rfc3339, rfc3339
 from compliance_assets.trust.keys import PublicKey, SigningKey, write_private_file
 from compliance_assets.trust.merkle import Checkpoint, verify_consistency
+from compliance_assets.trust.passkeys import SCHEME, verify_passkey
 from compliance_assets.trust.signatures import Envelope, sign_envelope, verify_envelope, verify_person
 
 CLOCK_TOLERANCE = timedelta(seconds=5)
@@ -393,7 +394,11 @@ def check_decision(envelope: Envelope, statement: Statement, organisation: Organ
         raise UntrustedEvidence(f"{body.person} decided as {body.role}, a role that organisation.yaml does not give them.",
                                 rule="role", value=body.role, remedy="Decide in a role you hold, or have organisation.yaml amended.")
     _check_words(body)
-    verify_person(envelope, body.person, organisation.allowed_signers_text(body.person), parse_rfc3339(body.issued))
+    at = parse_rfc3339(body.issued)
+    if any(one.keyid == body.person and one.scheme == SCHEME for one in envelope.signatures):
+        verify_passkey(envelope, body.person, [declared.public for declared in person.passkeys], at)
+    else:
+        verify_person(envelope, body.person, organisation.allowed_signers_text(body.person), at)
 
 
 def _check_words(body: Decision) -> None:

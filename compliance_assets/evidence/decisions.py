@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from compliance_assets.evidence.archive import Record
 from compliance_assets.evidence.dossier import Chain
-from compliance_assets.policy.organisation import Environment, Organisation
+from compliance_assets.policy.organisation import Environment, Organisation, Person
 from compliance_assets.policy.system import ApprovalPolicy, ReleaseClass
 from compliance_assets.trust.canonical import Digest, digest_of, parse_rfc3339
 
@@ -160,9 +160,12 @@ def _objection(record: Record, subjects: Mapping[str, Digest], policy: ApprovalP
     if expires <= now:
         return f"it expired at {body.expires}"
     # (6)
-    if environment.approvals == "one_person":
-        return ""
-    if any(exception.body.requested_by == body.person for exception in chain.exceptions):
+    return "" if environment.approvals == "one_person" else unseparated(person, policy, chain)
+
+
+def unseparated(person: Person, policy: ApprovalPolicy, chain: Chain) -> str:
+    """Why this person may not approve this release at all: it is their own work, or their own exception. Empty: they may."""
+    if any(exception.body.requested_by == person.id for exception in chain.exceptions):
         return "they asked for an exception that it rests on"
     if "not_launcher" in policy.separation and set(chain.launchers) & set(person.launchers):
         return "they launched a run of this release"

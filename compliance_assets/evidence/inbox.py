@@ -13,7 +13,8 @@ from pathlib import Path
 from compliance_assets.errors import ComplianceError, ConflictingRecord, LedgerCorrupt, UntrustedEvidence
 from compliance_assets.evidence.archive import Archive, Record, check_decision
 from compliance_assets.evidence.records import Statement
-from compliance_assets.trust.canonical import Digest
+from compliance_assets.trust.canonical import Digest, parse_rfc3339
+from compliance_assets.trust.passkeys import SCHEME, assertion_by, counters_disagree
 from compliance_assets.trust.signatures import Envelope
 
 LARGEST_BYTES = 65_535
@@ -52,6 +53,7 @@ def admit(archive: Archive) -> tuple[tuple[Record, ...], tuple[tuple[str, str], 
                 envelope = _read(path)
                 statement = Statement.read(envelope.payload)
                 check_decision(envelope, statement, organisation)
+                require_counter(archive, envelope, statement)
                 # Not the file's fault, and not to be set aside: the ledger that its signer saw is not the one that is here.
                 archive.require_head(statement.body.ledger, statement.body.person)
                 admitted.append(archive.append_envelope(envelope))
@@ -79,6 +81,30 @@ def require_admitted(archive: Archive) -> None:
                 f"Decision {statement.short} was admitted, but the ledger does not hold it: its tail was cut, or an older copy was "
                 "restored.", rule="admitted decision", value=statement,
                 remedy="Restore the newest copy of the ledger; find out who cut it.")
+
+
+def require_counter(archive: Archive, envelope: Envelope, statement: Statement) -> None:
+    """Refuse an assertion whose counter contradicts an earlier one of the same passkey: the passkey was copied, or this is a replay.
+
+    The ledger keeps each assertion whole, and so its counter. Signatures are not verified again: whatever is in the ledger was.
+    """
+    person = statement.body.person
+    assertion = assertion_by(envelope, person)
+    if assertion is None or not assertion.counter:
+        return
+    now = parse_rfc3339(statement.body.issued), assertion.counter
+    for entry in archive.ledger.by_kind("decision"):
+        earlier = Envelope.from_bytes(entry.body)
+        if all(one.keyid != person or one.scheme != SCHEME for one in earlier.signatures):
+            continue
+        said, other = Statement.read(earlier.payload), assertion_by(earlier, person)
+        if other is None or other.credential != assertion.credential or said.digest == statement.digest:
+            continue
+        if counters_disagree(now, (parse_rfc3339(said.body.issued), other.counter)):
+            raise UntrustedEvidence(
+                f"The counter of {person}'s passkey ({assertion.counter}) contradicts the one in entry {entry.index} ({other.counter}): "
+                "there are two copies of it.", rule="passkey counter", value=str(assertion.counter),
+                remedy="Take this passkey out of organisation.yaml, have the change approved, and enrol another.")
 
 
 def _read(path: Path) -> Envelope:

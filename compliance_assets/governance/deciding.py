@@ -22,6 +22,7 @@ from compliance_assets.governance.change_control import compare, shown_to_approv
 from compliance_assets.governance.review import open_review, review_document
 from compliance_assets.pipeline import River
 from compliance_assets.trust.canonical import Digest, canonical_json, rfc3339
+from compliance_assets.trust.passkeys import Assertion, passkey_signature
 from compliance_assets.trust.signatures import PAYLOAD_TYPE, Envelope, pae, person_signature
 from compliance_assets.trust.sshsig import APPROVAL_NAMESPACE, ssh_sign
 
@@ -42,6 +43,14 @@ class Signer:
 def decide_release(river: River, system: str, signer: Signer, decision: Kind, rationale: str, *, opened_seconds: int, due: str = "",
                    conditions: tuple[str, ...] = ()) -> tuple[Statement, Path]:
     """Sign a decision about the release that waits for review, and put it into the inbox. Returns it and its file."""
+    statement = release_statement(river, system, signer.person, signer.role, decision, rationale, opened_seconds=opened_seconds, due=due,
+                                  conditions=conditions)
+    return sign_statement(river, statement, signer)
+
+
+def release_statement(river: River, system: str, person: str, role: str, decision: Kind, rationale: str, *, opened_seconds: int,
+                      due: str = "", conditions: tuple[str, ...] = ()) -> Statement:
+    """What a person signs about the release that waits for review, with whatever they sign."""
     _reason(rationale)
     document = review_document(river, system)
     _, subjects, _ = open_review(river, system)
@@ -53,13 +62,21 @@ def decide_release(river: River, system: str, signer: Signer, decision: Kind, ra
         raise Misused("A condition has a day, not past, by which it must be met; and such a day needs a condition.", rule="condition",
                       value=due or "no day", remedy="Give --condition 'what must be met' --by YYYY-MM-DD.")
     body = Decision(
-        decision=decision, person=signer.person, role=signer.role,
+        decision=decision, person=person, role=role,
         scope=Scope(purpose="release", system=system, environment=declared.deployment.environment, rollout=subjects["rollout"]),
         issued=rfc3339(now), expires=rfc3339(now + timedelta(seconds=declared.approval.valid_seconds)),
         definition=subjects["definition"], trust_policy=river.organisation.digest, ledger=river.archive.head(),
         shown=river.archive.artefacts.put_bytes(canonical_json(document)), opened_seconds=opened_seconds, rationale=rationale.strip(),
         conditions=conditions, due=due, nonce=secrets.token_hex(16), demonstration=river.organisation.demonstration)
-    return sign_statement(river, Statement(tuple(subjects.items()), body), signer)
+    return Statement(tuple(subjects.items()), body)
+
+
+def hand_in(river: River, statement: Statement, assertion: Assertion) -> Path:
+    """Put a decision that was signed with a passkey into the inbox; refused, as by the inbox, while the person is still present."""
+    envelope = Envelope(statement.payload(), PAYLOAD_TYPE, (passkey_signature(statement.body.person, assertion),))
+    check_decision(envelope, statement, river.archive.in_force())
+    inbox.require_counter(river.archive, envelope, statement)
+    return inbox.put(river.home.inbox, envelope)
 
 
 def meet_condition(river: River, system: str, condition: str, signer: Signer, rationale: str) -> tuple[Statement, Path]:

@@ -22,6 +22,9 @@ PERIOD = r"^\d+[hd]$"
 CRON = r"^(\S+\s+){4}\S+$"
 PERSON = r"^[a-z][a-z0-9_-]{1,62}$"
 MACHINE_KEY = r"^ed25519:[A-Za-z0-9+/]{43}=$"
+HEADER = r"^[A-Za-z][A-Za-z0-9]*(-[A-Za-z0-9]+)+$"
+BASE64 = r"^[A-Za-z0-9+/]{4,}={0,2}$"
+PASSKEY = r"^(ES256|EdDSA|RS256):[A-Za-z0-9+/]{40,}={0,2}$"
 MOMENT = r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?Z$"
 
 IN_WORDS = {
@@ -35,6 +38,9 @@ IN_WORDS = {
     PERSON: ("must be a pseudonymous id: 2 to 63 lower-case letters, digits, _ and -, a letter first",
              "Keep names and addresses out of it: it is kept in the ledger for good."),
     MACHINE_KEY: ("must be a public key as ed25519:<base64 of its 32 bytes>", "Copy the line that `compliance init` printed."),
+    HEADER: ("must be the name of a header of its own", "Write it like X-Forwarded-User or Remote-User."),
+    BASE64: ("must be base64", "Copy the lines that the governance pages printed."),
+    PASSKEY: ("must be a public key as ES256:<base64>, EdDSA:<base64> or RS256:<base64>", "Copy the line that the pages printed."),
     MOMENT: ("must be a moment in UTC", "Write it like 2026-11-25T07:05:00Z."),
 }
 """What each pattern demands, for people, and how to meet it."""

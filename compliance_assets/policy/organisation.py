@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from compliance_assets.errors import ComplianceError, UntrustedEvidence
+from compliance_assets.policy.browsers import DeclaredPages, DeclaredPasskey, pages_problems, passkey_problems
 from compliance_assets.policy.declared import (
     MACHINE_KEY,
     MOMENT,
@@ -49,7 +50,21 @@ class Person(Declared):
     allowed_signers: Text | None = Field(
         None, description="the OpenSSH public key this person signs with, as in allowed_signers but without the principal; "
                           "nothing for someone who never signs")
+    passkeys: tuple[DeclaredPasskey, ...] = Field((), description="passkeys with which this person signs in the browser, beside or instead")
     demo: bool = Field(False, description="true for a person made up by `compliance demo`")
+
+    @model_serializer(mode="wrap")
+    def _as_declared(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """A person without passkeys is digested as before there were any: old approvals hold."""
+        written: dict[str, Any] = whole(self)
+        if not self.passkeys:
+            del written["passkeys"]
+        return written
+
+    @property
+    def signs(self) -> bool:
+        """Whether this person holds anything to sign with."""
+        return self.allowed_signers is not None or bool(self.passkeys)
 
 
 class MachineKey(Declared):
@@ -163,10 +178,12 @@ class Organisation(Declared):
     definitions: Definitions = Field(description="who approves definitions and this file")
     anchors: Anchors | None = Field(None, description="where heads of the ledger are kept outside this host")
     alerts: tuple[AlertChannel, ...] = Field((), description="who is told when something fails, drifts or does not happen")
+    pages: DeclaredPages | None = Field(None, description="where the governance pages answer, if not on http://localhost of this host")
 
     @model_validator(mode="after")
     def _sound(self) -> Organisation:
         refuse_any((*_people_problems(self.people), *_key_problems(self), *_environment_problems(self), *_anchor_problems(self),
+                    *(pages_problems(self.pages) if self.pages is not None else ()),
                     *_quorum_problems(self.definitions.approved_by, self.people, ("definitions", "approved_by"))))
         if self.demonstration != any(person.demo for person in self.people):
             refuse_any([Problem(("demonstration",), "must be true exactly if a person is marked demo",
@@ -175,12 +192,14 @@ class Organisation(Declared):
 
     @model_serializer(mode="wrap")
     def _as_declared(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """A policy that declares no anchors or alerts is written, and digested, as before there were any: old approvals still hold."""
+        """A policy that declares no anchors, alerts or pages is digested as before there were any: old approvals still hold."""
         written: dict[str, Any] = whole(self)
         if self.anchors is None:
             del written["anchors"]
         if not self.alerts:
             del written["alerts"]
+        if self.pages is None:
+            del written["pages"]
         return written
 
     @property
@@ -204,7 +223,7 @@ class Organisation(Declared):
         """This person's line of an OpenSSH allowed_signers file; the principal is their id."""
         person = self.person(person_id)
         if person.allowed_signers is None:
-            raise UntrustedEvidence(f"{person_id} has no key to sign with.", rule="people", value=person_id,
+            raise UntrustedEvidence(f"{person_id} has no SSH key to sign with.", rule="people", value=person_id,
                                     remedy="Add allowed_signers for this person, and have organisation.yaml approved.")
         return f"{person.id} {person.allowed_signers}\n"
 
@@ -290,6 +309,7 @@ def _key_problems(organisation: Organisation) -> Iterator[Problem]:
         if identity in owners:
             yield Problem(where, f"is the key of {owners[identity]} too", "A key speaks for one person: make another.")
         owners.setdefault(identity, person.id)
+    yield from passkey_problems([(person.id, person.passkeys) for person in organisation.people])
     yield from _machine_key_problems(organisation.machine_keys, owners)
 
 
@@ -351,7 +371,7 @@ def _anchor_problems(organisation: Organisation) -> Iterator[Problem]:
 
 
 def _environment_problems(organisation: Organisation) -> Iterator[Problem]:
-    signing = [person for person in organisation.people if person.allowed_signers is not None]
+    signing = [person for person in organisation.people if person.signs]
     taken: dict[int, str] = {}
     for name, environment in organisation.environments.items():
         where: Where = ("environments", name)
@@ -384,7 +404,7 @@ def _quorum_problems(requires: Sequence[RequiredApproval], people: Sequence[Pers
     missing = tuple(_role_problems(requires, people, where))
     yield from missing
     places = [need.role for need in requires for _ in range(need.people)]
-    able = [person for person in people if person.allowed_signers is not None]
+    able = [person for person in people if person.signs]
     if not missing and not _can_fill(places, able):
         wanted = ", ".join(f"{need.people} {need.role}" for need in requires)
         yield Problem(where, f"{wanted} cannot be met by {len(able)} distinct {'person' if len(able) == 1 else 'people'} "

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from compliance_assets.policy.browsers import DeclaredPages, DeclaredPasskey
     from compliance_assets.policy.organisation import Anchors, MachineKey, Organisation, Person
 
 
@@ -24,7 +25,8 @@ def _lines(organisation: Organisation) -> Iterator[str]:
     yield f"demonstration: {_text(organisation.demonstration)}   # true if any person is made up; every record then says so"
     yield ""
     yield "# Ids are pseudonyms, kept in the ledger for good; keep the list of names elsewhere. A person signs with the OpenSSH key"
-    yield "# under allowed_signers. git and launchers tell whose work is whose, so that nobody approves their own."
+    yield "# under allowed_signers, or in the browser with one of their passkeys. git and launchers tell whose"
+    yield "# work is whose, so that nobody approves their own."
     yield "people:"
     for person in organisation.people:
         yield from _person(person)
@@ -53,6 +55,8 @@ def _lines(organisation: Organisation) -> Iterator[str]:
         yield f"    - {{role: {_text(need.role)}, people: {need.people}}}"
     if organisation.anchors is not None:
         yield from _anchors(organisation.anchors)
+    if organisation.pages is not None:
+        yield from _pages(organisation.pages)
     if organisation.alerts:
         yield ""
         yield "# Who is told when something fails, drifts or does not happen. Secrets are names of environment variables."
@@ -81,6 +85,17 @@ def _anchors(anchors: Anchors) -> Iterator[str]:
         yield f"    signer: {_text(anchors.git.signer)}"
 
 
+def _pages(pages: DeclaredPages) -> Iterator[str]:
+    yield ""
+    yield "# The governance pages' own address, which passkeys are bound to; and a proxy that signs people in, if there is one."
+    yield "pages:"
+    yield f"  origin: {_text(pages.origin)}"
+    if pages.proxy is not None:
+        yield "  proxy:"
+        yield f"    addresses: {_list(pages.proxy.addresses)}"
+        yield f"    header: {_text(pages.proxy.header)}"
+
+
 def _person(person: Person) -> Iterator[str]:
     yield f"  - id: {_text(person.id)}"
     yield f"    roles: {_list(person.roles)}"
@@ -90,8 +105,16 @@ def _person(person: Person) -> Iterator[str]:
         yield f"    launchers: {_list(person.launchers)}"
     if person.allowed_signers is not None:
         yield f"    allowed_signers: {_text(person.allowed_signers)}"
+    if person.passkeys:
+        yield "    passkeys:"
+        yield from (f"      - {passkey_line(passkey)}" for passkey in person.passkeys)
     if person.demo:
         yield "    demo: true   # made up by `compliance demo`"
+
+
+def passkey_line(passkey: DeclaredPasskey) -> str:
+    """One passkey on one line, as organisation.yaml lists it under a person's `passkeys`."""
+    return "{" + ", ".join(f"{name}: {_text(value)}" for name, value in passkey.model_dump(exclude_none=True).items()) + "}"
 
 
 def _machine_key(key: MachineKey) -> Iterator[str]:

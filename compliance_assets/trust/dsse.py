@@ -1,7 +1,7 @@
 """A statement travels in an envelope, and the envelope says who signed exactly these bytes.
 
 The envelope is DSSE: a signature covers the bytes of the payload together with their type, so nothing has to be parsed
-before it is trusted. Machines sign with Ed25519 (`keys`), people with SSH keys (`sshsig`); all sign the same bytes
+before it is trusted. Machines sign with Ed25519 (`keys`), people with SSH keys (`sshsig`) or passkeys (`passkeys`); all sign the same bytes
 (`pae`), and one envelope can carry several signatures.
 
 Source: DSSE protocol and envelope v1.0.2 (github.com/secure-systems-lab/dsse); in-toto Statement v1.
@@ -19,7 +19,7 @@ from compliance_assets.trust.canonical import canonical_json, exact_keys, parse_
 from compliance_assets.trust.keys import PublicKey, SigningKey, strict_base64
 
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
-SCHEMES = frozenset({"ed25519", "sshsig"})
+SCHEMES = frozenset({"ed25519", "sshsig", "webauthn"})
 
 
 def pae(payload_type: str, payload: bytes) -> bytes:
@@ -30,7 +30,7 @@ def pae(payload_type: str, payload: bytes) -> bytes:
 
 @dataclass(frozen=True)
 class Signature:
-    """One signature. `keyid` is a machine key's or a person's id; `sig` is raw (ed25519) or armored text (sshsig)."""
+    """One signature. `keyid` is a machine key's or a person's id; `sig`: raw (ed25519), armored (sshsig) or an assertion."""
 
     keyid: str
     scheme: str

@@ -30,6 +30,7 @@ from compliance_assets.governance.verification import verify
 from compliance_assets.pipeline import River
 from compliance_assets.policy.river import RIVER, rule_named
 from compliance_assets.trust.canonical import Digest
+from compliance_assets.web.passkey_views import deciding, enrol
 from compliance_assets.web.rendering import PRIVATE, RUN, page
 from compliance_assets.web.turns import turn
 
@@ -71,7 +72,8 @@ def _review(river: River, asked: Asked, common: Mapping[str, Any]) -> Response:
              "definition": river.definition(system).digest, "demonstration": river.organisation.demonstration}
     if one is None:
         return _show("nothing_yet.html", river, common, section="releases", stages=RIVER, **about)
-    return _show("review.html", river, common, section="releases", **about, **release_page(river, one))
+    shown = release_page(river, one)
+    return _show("review.html", river, common, section="releases", **about, **shown, **deciding(river, system, shown, common))
 
 
 def _model_card(river: River, asked: Asked, common: Mapping[str, Any]) -> Response:
@@ -239,5 +241,6 @@ VIEWS: tuple[tuple[str, View], ...] = (
     (rf"/documents/{_SYSTEM}/(?P<kind>[a-z-]{{1,32}})", _document),
     (rf"/documents/{_SYSTEM}/(?P<kind>[a-z-]{{1,32}})\.json", _document_json),
     (r"/health", _health),
+    (r"/passkeys", enrol),
 )
 """Every address, as a pattern that must fit whole; what a part may hold is said here and nowhere else."""

@@ -1,8 +1,8 @@
 """The governance pages: what is in production, what waits for whom, what was refused and why, and the evidence for all of it.
 
-One ASGI application without a script: every page is whole when it arrives. It reads and cannot write: it holds no key, and people
-sign with the command line. Each request meets, in this order, its address, path, method and origin (`request_rules`), sign-in
-(`sign_in`), and then a view that asks `governance` for plain data and hands it to a template.
+One ASGI application; every page is whole when it arrives, and only those that speak to a passkey have a script. It holds no key: people
+sign with their own, here (`desk`) or on the command line. Each request meets, in this order, its address, path, method and origin
+(`request_rules`), sign-in (`sign_in`, `people`), and then a view that asks `governance` for plain data and hands it to a template.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import re
+import time
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,9 +24,12 @@ from starlette.routing import Mount
 from starlette.types import Receive, Scope, Send
 
 from compliance_assets.errors import ComplianceError, Misused
+from compliance_assets.web.desk import Desk
 from compliance_assets.web.page_views import VIEWS, View
+from compliance_assets.web.passkey_views import ACTIONS, Action, Asker, Visit
+from compliance_assets.web.people import People
 from compliance_assets.web.project_reading import ProjectReading
-from compliance_assets.web.rendering import PRIVATE, page, style
+from compliance_assets.web.rendering import PRIVATE, page, script, style
 from compliance_assets.web.request_rules import (
     LOGIN,
     LOGOUT,
@@ -43,17 +47,23 @@ from compliance_assets.web.ui_users import User
 if TYPE_CHECKING:
     import socket
 
-STYLE, ALIVE = "/style.css", "/health/live"
+STYLE, SCRIPT, ALIVE = "/style.css", "/passkey.js", "/health/live"
+LARGEST_FORM = 1 << 16
 log = logging.getLogger("compliance_assets.pages")
 
 
 class Pages:
     """One ASGI application: every request is refused with a reason, or answered with a page."""
 
-    def __init__(self, project: ProjectReading, names: OwnNames, port: int, users: Iterable[User], dagster: str = "") -> None:
+    def __init__(self, project: ProjectReading, names: OwnNames, port: int, users: Iterable[User], dagster: str = "",
+                 clock: Callable[[], float] = time.time) -> None:
         self._project = project
-        self._names = names
-        self._door = SignIn(users, f"compliance_pages_{port}", LOGIN)
+        declared = project.declared_pages()
+        self._names = names.behind(declared.origin) if declared is not None else names
+        origin = declared.origin if declared is not None else f"http://localhost:{port}"
+        self._people = People(lambda: project.river().archive.in_force(), origin, declared, clock)
+        self._desk = Desk(self._people, clock)
+        self._door = SignIn(users, f"compliance_pages_{port}", LOGIN, people=self._people.users, clock=clock)
         self._dagster = dagster
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -72,23 +82,52 @@ class Pages:
     async def _answer(self, request: Request) -> Response:
         host = self._names.check(request.headers)
         path = read_path(request.scope["raw_path"])
-        check_method(request.method, path, request.headers)
+        action, parts = next(((one, found.groupdict()) for pattern, one in ACTIONS if (found := re.fullmatch(pattern, path))), (None, {}))
+        check_method(request.method, path, request.headers, posts=action is not None)
         changes = request.method == "POST"
-        if changes and path not in (LOGIN, LOGOUT):
-            raise Refused("These pages are only read.", status=405, rule="methods", value=f"{request.method} {path}"[:80],
-                          remedy="Decisions are signed with `compliance approve`, `reject` or `defer`.")
-        own = comes_from_own_page(request.headers, host)
+        if changes and path not in (LOGIN, LOGOUT) and action is None:
+            raise Refused("This page is only read.", status=405, rule="methods", value=f"{request.method} {path}"[:80],
+                          remedy="Decisions are signed on the review page, or with `compliance approve`, `reject` or `defer`.")
+        own = comes_from_own_page(request.headers, host, self._names)
         check_fetch_site(request.method, path, request.headers, changes=changes)
         if path == STYLE:
             return Response(style(), media_type="text/css", headers={**PRIVATE, "Cache-Control": "no-cache"})
+        if path == SCRIPT:
+            return Response(script(), media_type="text/javascript", headers={**PRIVATE, "Cache-Control": "no-cache"})
         if path == ALIVE:
             return PlainTextResponse("alive\n", headers=PRIVATE)
         if path == LOGIN:
             return await self._login(request, own)
-        session = self._door.session(request.headers, from_own_page=own, changes=changes)
+        session = await run_in_threadpool(self._session, request, own, changes)
         if path == LOGOUT:
             return self._logout(session, changes)
+        if changes and action is not None:
+            form = await self._door.fields(request, from_own_page=own, largest=LARGEST_FORM)
+            return await run_in_threadpool(self._act, action, session, parts, form)
         return await run_in_threadpool(self._view, request, path, session)
+
+    def _session(self, request: Request, own: bool, changes: bool) -> Session:
+        """Who asks: the trusted proxy's person, or whoever signed in here."""
+        proxied = self._people.from_proxy(request)
+        if proxied is None:
+            return self._door.session(request.headers, from_own_page=own, changes=changes)
+        if changes and not own:
+            raise Refused("This request does not say which page sent it.", status=403, rule="Origin is the guard's own", value="no Origin",
+                          remedy="Use these pages' own forms.")
+        return proxied
+
+    def _act(self, action: Action, session: Session, parts: dict[str, str], form: dict[str, str]) -> Response:
+        """A form that changes something: the one place where a refusal of it becomes a page."""
+        common = self._common(session)
+        try:
+            visit = Visit(self._project.river(), self._desk, self._people, self._door.sessions, session, common)
+            return action(visit, {**form, **parts})
+        except Refused:
+            raise
+        except ComplianceError as error:
+            log.info("%s", json.dumps({"event": "not signed", "user": session.user.name, "rule": error.rule}))
+            return page("problem.html", 409, **common, section="", title="Nothing was signed", message=error.message, rule=error.rule,
+                        value=error.value[:200], remedy=error.remedy)
 
     # ------------------------------------------------------------------------------------------------------- pages
 
@@ -114,15 +153,15 @@ class Pages:
                         value=error.value[:200], remedy=error.remedy)
 
     def _common(self, session: Session | None) -> dict[str, Any]:
-        return {"user": session.user if session else None, "dagster": self._dagster, "now": datetime.now(UTC), "logout": LOGOUT}
+        return {"user": session.user if session else None, "asker": Asker(session, self._door.sessions, self._people),
+                "dagster": self._dagster, "now": datetime.now(UTC), "logout": LOGOUT}
 
     def _refusal(self, request: Request, error: Refused, session: Session | None) -> Response:
         as_page = "text/html" in request.headers.get("accept", "")
         if error.status == 401 and as_page and request.method == "GET":
             query = request.url.query
             following = own_path(request.url.path + (f"?{query}" if query else ""))
-            return page("sign_in.html", 401, **self._common(None), section="", following="/" if following.startswith(LOGIN) else following,
-                        said="", login=LOGIN)
+            return self._sign_in_page(401, "/" if following.startswith(LOGIN) else following)
         answer: Response = page("problem.html", error.status, **self._common(session), section="", title="Refused", message=error.message,
                                 rule=error.rule, value=error.value, remedy=error.remedy)
         if error.status == 401:
@@ -135,23 +174,27 @@ class Pages:
 
     async def _login(self, request: Request, from_own_page: bool) -> Response:
         if request.method != "POST":
-            session = self._door.signed_in(request.headers)
-            return RedirectResponse("/", status_code=303, headers=PRIVATE) if session else page(
-                "sign_in.html", 200, **self._common(None), section="", following="/", said="", login=LOGIN)
-        token, following = await self._door.form(request, from_own_page=from_own_page)
+            session = await run_in_threadpool(self._door.signed_in, request.headers)
+            return RedirectResponse("/", status_code=303, headers=PRIVATE) if session else self._sign_in_page(200, "/")
+        form = await self._door.fields(request, from_own_page=from_own_page)
+        following, by_passkey = own_path(form.get("next", "/")), "question" in form
         try:
-            user = self._door.check_token(token)
+            user = (await run_in_threadpool(self._people.answered, form["question"], form) if by_passkey
+                    else self._door.check_token(form.get("token", "").strip()))
         except Refused as error:
-            answer: Response = page("sign_in.html", error.status, **self._common(None), section="", following=following, said=str(error),
-                                    login=LOGIN)
+            answer = self._sign_in_page(error.status, following, str(error))
             if error.status == 429:
                 answer.headers["Retry-After"] = error.value
             return answer
-        log.info("%s", json.dumps({"event": "signed in", "user": user.name, "role": user.role}))
+        log.info("%s", json.dumps({"event": "signed in", "user": user.name, "role": user.role, "by": "passkey" if by_passkey else "token"}))
         entered = RedirectResponse(following, status_code=303, headers=PRIVATE)
-        entered.set_cookie(self._door.cookie, self._door.sessions.start(user), max_age=self._door.sessions.seconds, path="/", httponly=True,
-                           samesite="strict")
+        entered.set_cookie(self._door.cookie, self._door.sessions.start(user, person=by_passkey), max_age=self._door.sessions.seconds,
+                           path="/", httponly=True, samesite="strict", secure=self._people.origin.startswith("https:"))
         return entered
+
+    def _sign_in_page(self, status: int, following: str, said: str = "") -> Response:
+        return page("sign_in.html", status, **self._common(None), section="", following=following, said=said, login=LOGIN,
+                    question=self._people.question(), party=self._people.party, origin=self._people.origin)
 
     def _logout(self, session: Session, changes: bool) -> Response:
         if not changes:
@@ -162,9 +205,10 @@ class Pages:
         return left
 
 
-def build_pages(root: Path, host: str, port: int, users: Iterable[User], *, home: Path | None = None, dagster: str = "") -> Starlette:
+def build_pages(root: Path, host: str, port: int, users: Iterable[User], *, home: Path | None = None, dagster: str = "",
+                clock: Callable[[], float] = time.time) -> Starlette:
     """The pages of the project at `root` as an application that answers as `host:port` for `users`; `dagster`: where its pages answer."""
-    pages = Pages(ProjectReading(root, home), OwnNames.of(host, port), port, users, dagster)
+    pages = Pages(ProjectReading(root, home), OwnNames.of(host, port), port, users, dagster, clock)
     return Starlette(routes=[Mount("/", app=pages)])
 
 

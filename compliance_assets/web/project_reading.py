@@ -6,14 +6,19 @@ again as soon as a file that they cover changed. Nothing here can append: a read
 
 from __future__ import annotations
 
+import json
+import logging
 import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from compliance_assets.errors import ComplianceError
 from compliance_assets.pipeline import River, open_river
+from compliance_assets.policy.browsers import DeclaredPages
 from compliance_assets.policy.definition import JUDGING_FILES, JUDGING_ROOMS, PACKAGE_ROOT, find_systems
 
+log = logging.getLogger("compliance_assets.pages")
 Stamp = tuple[tuple[str, int, int], ...]
 
 
@@ -37,6 +42,14 @@ class ProjectReading:
                 self._river = replace(self._river, _definitions={})
             self._people, self._declared = people, declared
             return self._river
+
+    def declared_pages(self) -> DeclaredPages | None:
+        """Where the trust policy in force says that these pages answer. None where it says nothing, or cannot be read now."""
+        try:
+            return self.river().archive.in_force().pages
+        except ComplianceError as error:
+            log.warning("%s", json.dumps({"event": "trust policy not read", "rule": error.rule}))
+            return None
 
     def _covered(self) -> Iterator[Path]:
         """Every file that some definition covers, whether or not it can be read as one: the systems' own and the judging code."""

@@ -39,6 +39,9 @@ PRIVATE = {
     "Referrer-Policy": "same-origin",
     "Permissions-Policy": "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
 }
+SCRIPTED = frozenset({"sign_in.html", "sign.html", "enrol.html", "enrol_check.html"})
+"""The pages that speak to a passkey: one script of ours, which puts text into fields and writes no markup."""
+SCRIPT_POLICY = PRIVATE["Content-Security-Policy"] + "; script-src 'self'; require-trusted-types-for 'script'"
 RUN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}", re.ASCII)
 """Run ids that have an address of their own here."""
 
@@ -48,7 +51,8 @@ _ESCAPE = re.compile(r"\\([\\`*\[\]|~!_])")
 
 def page(name: str, status: int = 200, **values: Any) -> HTMLResponse:
     """The page that the template `name` makes of these values."""
-    return HTMLResponse(_environment().get_template(name).render(**values), status_code=status, headers=PRIVATE)
+    headers = {**PRIVATE, "Content-Security-Policy": SCRIPT_POLICY} if name in SCRIPTED else PRIVATE
+    return HTMLResponse(_environment().get_template(name).render(**values), status_code=status, headers=headers)
 
 
 def on_paper(paper: Paper) -> str:
@@ -66,6 +70,12 @@ def runbook_on_paper(book: Runbook, logs: Sequence[Log]) -> str:
 def style() -> bytes:
     """The one style sheet."""
     return resources.files("compliance_assets.web").joinpath("style.css").read_bytes()
+
+
+@cache
+def script() -> bytes:
+    """The one script: it speaks to the passkey."""
+    return resources.files("compliance_assets.web").joinpath("passkey.js").read_bytes()
 
 
 @cache

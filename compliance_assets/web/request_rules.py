@@ -36,9 +36,18 @@ class Refused(ComplianceError):  # the guard says no; nothing went wrong
 
 @dataclass(frozen=True)
 class OwnNames:
-    """The `host:port` names under which the guard may be addressed, lowercase."""
+    """The `host:port` names under which the guard may be addressed, lowercase; and the address that a proxy before it answers at."""
 
     names: frozenset[str]
+    origin: str = ""
+
+    def behind(self, origin: str) -> OwnNames:
+        """The same names, and those under which `origin` (`https://governance.example`) is asked for."""
+        return OwnNames(self.names | {origin.partition("://")[2].lower()}, origin.lower())
+
+    def origin_of(self, host: str) -> str:
+        """The origin that a page of ours under this Host has."""
+        return self.origin if self.origin and self.origin.partition("://")[2] == host else f"http://{host}"
 
     @classmethod
     def of(cls, host: str, port: int) -> OwnNames:
@@ -88,13 +97,13 @@ def read_path(raw_path: bytes) -> str:
     return path
 
 
-def check_method(method: str, path: str, headers: Headers) -> None:
-    """Reading everywhere, POST at three addresses, nothing else."""
+def check_method(method: str, path: str, headers: Headers, *, posts: bool = False) -> None:
+    """Reading everywhere, POST at three addresses (and where `posts` says that this is a form's), nothing else."""
     override = [name for name in _OVERRIDES if name in headers]
     if override:
         raise Refused("A header may not rename the method.", status=403, rule="no method override", value=override[0],
                       remedy="Send the method itself.")
-    if method not in ("GET", "HEAD") and not (method == "POST" and path in POSTABLE):
+    if method not in ("GET", "HEAD") and not (method == "POST" and (posts or path in POSTABLE)):
         raise Refused(f"{method} is not answered here.", status=405, rule="methods", value=f"{method} {path}"[:80],
                       remedy=f"Pages are read with GET; Dagster is asked with POST {GRAPHQL}.")
     if method != "POST" and (headers.get("content-length", "0") != "0" or "transfer-encoding" in headers):
@@ -102,12 +111,12 @@ def check_method(method: str, path: str, headers: Headers) -> None:
                       remedy=f"Use POST {GRAPHQL}.")
 
 
-def comes_from_own_page(headers: Headers, host: str) -> bool:
+def comes_from_own_page(headers: Headers, host: str, names: OwnNames = OwnNames(frozenset())) -> bool:
     """Whether Origin says so. False where there is none; another one is refused (403)."""
     origins = headers.getlist("origin")
     if not origins:
         return False
-    if origins != [f"http://{host}"]:
+    if origins != [names.origin_of(host)]:
         raise Refused("This request was sent by another page.", status=403, rule="Origin is the guard's own",
                       value=f"{origins!r:.80}", remedy="Nothing was executed. Use the guard's own pages.")
     return True

@@ -30,6 +30,12 @@ class Session:
     user: User
     expires: int
     id: str
+    person: str = ""
+    """The person of organisation.yaml who is signed in; empty for a token's user, who can sign nothing."""
+
+
+People = Callable[[str], Iterable[User]]
+"""Who a person is now, one user for each of their passkeys (`token_sha256` is the hash of its credential's id)."""
 
 
 def _encode(raw: bytes) -> str:
@@ -43,8 +49,10 @@ def _decode(text: str) -> bytes:
 class Sessions:
     """Makes and reads the signed notes of one guard."""
 
-    def __init__(self, users: Iterable[User], *, seconds: int = SESSION_SECONDS, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, users: Iterable[User], *, seconds: int = SESSION_SECONDS, clock: Callable[[], float] = time.time,
+                 people: People = lambda name: ()) -> None:
         self._users = {user.name: user for user in users}
+        self._people = people
         self._key = secrets.token_bytes(32)
         self._seconds = seconds
         self._clock = clock
@@ -61,10 +69,10 @@ class Sessions:
     def _sign(self, payload: str) -> str:
         return _encode(hmac.new(self._key, payload.encode(), hashlib.sha256).digest())
 
-    def start(self, user: User) -> str:
-        """A note for `user`, valid for `seconds`."""
+    def start(self, user: User, *, person: bool = False) -> str:
+        """A note for `user`, valid for `seconds`. `person`: they showed a passkey, not a token."""
         body = {"user": user.name, "token": user.token_sha256, "expires": int(self._clock()) + self._seconds,
-                "id": secrets.token_hex(16)}
+                "id": secrets.token_hex(16), "person": person}
         payload = _encode(json.dumps(body).encode())
         return f"{payload}.{self._sign(payload)}"
 
@@ -77,17 +85,64 @@ class Sessions:
             body = json.loads(_decode(payload))
         except (ValueError, binascii.Error):
             return None
-        user = self._users.get(body["user"])
         session_id, expires = str(body["id"]), int(body["expires"])
-        if user is None or user.token_sha256 != body["token"] or expires <= self._clock() or session_id in self._ended:
+        if expires <= self._clock() or session_id in self._ended:
             return None
-        return Session(user, expires, session_id)
+        known = self._people(body["user"]) if body["person"] else (self._users[body["user"]],) if body["user"] in self._users else ()
+        user = next((one for one in known if one.token_sha256 == body["token"]), None)
+        return Session(user, expires, session_id, user.name if body["person"] else "") if user is not None else None
+
+    def form_token(self, session: Session, *about: str) -> str:
+        """What a form of this session, about this, must send back: when it was made, and a MAC that only this process can make."""
+        made = str(int(self._clock()))
+        return f"{made}.{self._sign(_about(made, session, about))}"
+
+    def form_seconds(self, token: str, session: Session, *about: str) -> int | None:
+        """How long ago the form was made; None if the token is not of this session and about this, or older than a session can be."""
+        made, _, signature = token.partition(".")
+        if not token.isascii() or not made.isdigit() or len(made) > 12 or not hmac.compare_digest(
+                signature, self._sign(_about(made, session, about))):
+            return None
+        seconds = int(self._clock()) - int(made)
+        return max(0, seconds) if seconds <= self._seconds else None
 
     def end(self, session: Session) -> None:
         """Sign out: the note is refused from now on."""
         now = self._clock()
         self._ended = {name: expires for name, expires in self._ended.items() if expires > now}
         self._ended[session.id] = session.expires
+
+
+def _about(made: str, session: Session, about: tuple[str, ...]) -> str:
+    return json.dumps(["form", made, session.user.name, session.id, *about])
+
+
+class Once:
+    """Sentences that may be used one time, soon: challenges. Asking for many of them fills no memory; only used ones are remembered."""
+
+    def __init__(self, seconds: int = 300, clock: Callable[[], float] = time.time) -> None:
+        self._seconds, self._clock = seconds, clock
+        self._key = secrets.token_bytes(32)
+        self._used: dict[str, int] = {}
+
+    def _mac(self, text: str) -> str:
+        return _encode(hmac.new(self._key, text.encode(), hashlib.sha256).digest())
+
+    def make(self, sentence: str) -> str:
+        """The sentence with a number, its end (seconds since the epoch), and a MAC that only this process can make."""
+        text = f"{sentence} {secrets.token_hex(16)} {int(self._clock()) + self._seconds}"
+        return f"{text} {self._mac(text)}"
+
+    def take(self, made: str) -> bool:
+        """Whether this was made here, is not too old, and was not taken before."""
+        text, _, mac = made.rpartition(" ")
+        now = self._clock()
+        if not made.isascii() or not hmac.compare_digest(mac, self._mac(text)) or int(text.rpartition(" ")[2]) <= now:
+            return False
+        self._used = {one: until for one, until in self._used.items() if until > now}
+        fresh = mac not in self._used
+        self._used[mac] = int(text.rpartition(" ")[2])
+        return fresh
 
 
 class Attempts:

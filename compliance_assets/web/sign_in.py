@@ -7,7 +7,7 @@ The same users, roles and tokens as before Dagster's pages (`ui_users`), with a 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from http.cookies import CookieError, SimpleCookie
 from urllib.parse import parse_qs
@@ -16,10 +16,10 @@ from starlette.datastructures import Headers
 from starlette.requests import Request
 
 from compliance_assets.web.request_rules import Refused
-from compliance_assets.web.sessions import Attempts, Session, Sessions
+from compliance_assets.web.sessions import Attempts, People, Session, Sessions
 from compliance_assets.web.ui_users import User, user_of
 
-LARGEST_LOGIN = 4096
+LARGEST_LOGIN = 8192
 
 
 def own_path(text: str) -> str:
@@ -43,9 +43,10 @@ async def whole_body(request: Request, largest: int) -> bytes:
 class SignIn:
     """The users of one port, their sessions, and how often somebody guessed."""
 
-    def __init__(self, users: Iterable[User], cookie: str, login: str) -> None:
+    def __init__(self, users: Iterable[User], cookie: str, login: str, *, people: People = lambda name: (),
+                 clock: Callable[[], float] = time.time) -> None:
         self.cookie = cookie
-        self.sessions = Sessions(users)
+        self.sessions = Sessions(users, people=people, clock=clock)
         self._login = login
         self._attempts = Attempts()
 
@@ -95,10 +96,18 @@ class SignIn:
 
     async def form(self, request: Request, *, from_own_page: bool) -> tuple[str, str]:
         """The token and the way to go of a sign-in form; refuses a form that another page sent."""
+        form = await self.fields(request, from_own_page=from_own_page)
+        return form["token"].strip() if "token" in form else "", own_path(form["next"] if "next" in form else "/")
+
+    async def fields(self, request: Request, *, from_own_page: bool, largest: int = LARGEST_LOGIN) -> dict[str, str]:
+        """The fields of a form of our own, the first of each name; refuses a form that another page sent."""
         if not from_own_page:
             raise Refused("Signing in happens on the guard's own page.", status=403, rule="Origin is the guard's own",
                           value="no Origin", remedy="Programs need no cookie: send Authorization: Bearer TOKEN.")
         if request.headers.get("content-type", "").split(";")[0].strip().lower() != "application/x-www-form-urlencoded":
             raise Refused("Signing in is a form.", status=403, rule="sign-in form", remedy=f"Open {self._login}.")
-        form = parse_qs((await whole_body(request, LARGEST_LOGIN)).decode("latin-1"), max_num_fields=8)
-        return form["token"][0].strip() if "token" in form else "", own_path(form["next"][0] if "next" in form else "/")
+        body = (await whole_body(request, largest)).decode("latin-1")
+        try:
+            return {name: values[0] for name, values in parse_qs(body, max_num_fields=16, keep_blank_values=True).items()}
+        except ValueError:
+            raise Refused("This form has more fields than any of ours.", status=403, rule="forms", remedy=f"Open {self._login}.") from None

@@ -25,9 +25,10 @@ _SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
 
 
 class Role(StrEnum):
-    """What a user of Dagster's pages may do: look and launch, or look only."""
+    """What a user may do: look and launch (in Dagster's pages), look and sign decisions (a person with a passkey), or look only."""
 
     OPERATOR = "operator"
+    APPROVER = "approver"
     READER = "reader"
 
 

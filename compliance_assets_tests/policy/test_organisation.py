@@ -202,7 +202,7 @@ def test_who_is_not_listed_is_nobody():
         organisation.allowed_signers_text("mallory")
     keyless = body()
     keyless["people"].append({"id": "p-cy", "roles": ["engineer"]})
-    with pytest.raises(UntrustedEvidence, match="no key to sign with"):
+    with pytest.raises(UntrustedEvidence, match="no SSH key to sign with"):
         Organisation.model_validate(keyless).allowed_signers_text("p-cy")
 
 
