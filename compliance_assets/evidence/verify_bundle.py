@@ -7,11 +7,12 @@
 One file, Python's standard library only. Run your own copy of it: the copy in a bundle comes from whoever made the bundle.
 
 What it recomputes, in this order: (1) the RFC 6962 root over the exact bytes of every entry, the signed checkpoint, and the string
-that you hold; (2) who was trusted when (each trust policy vouched for by people of the one before); (3) every signature (Ed25519;
-people's OpenSSH signatures) and every head that a person signed; (4) every file in the bundle, by digest; (5) for each passed stage
-of the system: its gates exactly those of its definition, each verdict following from its findings and bounds, its inputs passed
-before it, down to the raw source; (6) every approval: people, roles, quorum, separation, validity, exact digests; (7) every
-deployment: its authority, its plan, its order. Every file is reported as verified or as uncovered. Exit 0: all of it holds.
+that you hold; (2) who was trusted when (each trust policy vouched for by people of the one before); (3) every signature (machines'
+Ed25519; people's OpenSSH keys of every accepted kind) and every head that a person signed; (4) every file in the bundle, by digest;
+(5) for each passed stage of the system: its gates exactly those of its definition, each verdict following from its findings and
+bounds, its inputs passed before it, down to the raw source; (6) every approval: people, roles, quorum, separation, validity, exact
+digests; (7) every deployment: its authority, its plan, its order. Every file is reported as verified or as uncovered. Exit 0: all of
+it holds.
 
 It cannot know whether numbers were measured honestly at the source; nor what happened after the newest head you hold.
 """
@@ -20,7 +21,6 @@ from __future__ import annotations
 
 import argparse
 import base64
-import binascii
 import hashlib
 import json
 import re
@@ -29,12 +29,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
-Json = dict[str, Any]
+from compliance_assets.evidence.verify_base import HEX, Json, Refused, canonical, moment, no, read_canonical, sha256, unbase64
+from compliance_assets.evidence.verify_keys import ed25519
+from compliance_assets.evidence.verify_ssh import ssh_verify
+
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
 STATEMENT = "https://in-toto.io/Statement/v1"
-NAMESPACE = "compliance-assets-approval"
 URN = "urn:compliance-assets:"
 KINDS = {f"{URN}stage-execution:v1": "stage", f"{URN}stage-reuse:v1": "reuse", f"{URN}decision:v1": "decision",
          f"{URN}deployment:v1": "deployment", f"{URN}trust-policy:v1": "trust-policy", f"{URN}definition:v1": "definition",
@@ -53,122 +55,6 @@ LINKS = {"dataset": {}, "features": {"dataset": "dataset"}, "candidate_model": {
 COMPUTED = ("data_preparation", "feature_engineering", "model_training", "model_evaluation")
 CLOCK = timedelta(seconds=60)
 SKEW = timedelta(minutes=5)
-HEX = re.compile(r"[0-9a-f]{64}", re.ASCII)
-MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?Z", re.ASCII)
-
-
-class Refused(Exception):
-    """Why something is not believed."""
-
-
-# ---------------------------------------------------------------------------------------------- canonical JSON (RFC 8785, narrowed)
-
-
-def no(why: str) -> NoReturn:
-    raise Refused(why)
-
-
-def canonical(value: object) -> bytes:
-    """The one text of a value without floats: keys are ASCII, so sorting them by code point is RFC 8785's order."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
-
-
-def read_canonical(content: bytes) -> Any:
-    """The value of which `content` is the canonical JSON; duplicate keys, floats, large integers and other spellings refuse."""
-    def unique(pairs: list[tuple[str, Any]]) -> Json:
-        found = dict(pairs)
-        return found if len(found) == len(pairs) and all(key.isascii() for key in found) else no("a key occurs twice or is not ASCII")
-
-    def whole(digits: str) -> int:
-        return int(digits) if len(digits) <= 17 and abs(int(digits)) < 2**53 else no("an integer is beyond 2**53-1")
-
-    try:
-        value = json.loads(content.decode("utf-8"), object_pairs_hook=unique, parse_int=whole,
-                           parse_float=lambda text: no(f"a number is not an integer: {text}"), parse_constant=lambda text: no(text))
-        again = canonical(value)
-    except (ValueError, RecursionError):
-        no("it is not JSON")
-    return value if again == content else no("its bytes are not the canonical ones")
-
-
-def sha256(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
-
-
-def unbase64(text: str) -> bytes:
-    try:
-        content = base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError):
-        no("it is not base64")
-    return content if base64.b64encode(content).decode() == text else no("it is not the usual base64 of its bytes")
-
-
-def moment(text: str) -> datetime:
-    try:
-        return datetime.fromisoformat(text.replace("Z", "+00:00")) if MOMENT.fullmatch(text) else no(f"{text!r:.40} is not a moment in UTC")
-    except ValueError:
-        no(f"{text!r:.40} is not a moment in UTC")
-
-
-# ------------------------------------------------------------------------------------------------------------ Ed25519 (RFC 8032)
-
-P = 2**255 - 19
-ORDER = 2**252 + 27742317777372353535851937790883648493
-D = -121665 * pow(121666, P - 2, P) % P
-ROOT = pow(2, (P - 1) // 4, P)
-Point = tuple[int, int, int, int]
-NEUTRAL: Point = (0, 1, 1, 0)
-
-
-def _add(a: Point, b: Point) -> Point:
-    x1, y1, z1, t1 = a
-    x2, y2, z2, t2 = b
-    e, f = (y1 - x1) * (y2 - x2) % P, (y1 + x1) * (y2 + x2) % P
-    c, d = 2 * t1 * t2 * D % P, 2 * z1 * z2 % P
-    e, f, g, h = f - e, d - c, d + c, f + e
-    return e * f % P, g * h % P, f * g % P, e * h % P
-
-
-def _x(y: int, sign: int) -> int | None:
-    square = (y * y - 1) * pow(D * y * y + 1, P - 2, P) % P
-    x = pow(square, (P + 3) // 8, P)
-    if (x * x - square) % P:
-        x = x * ROOT % P
-    if (x * x - square) % P or (x == 0 and sign):
-        return None
-    return P - x if x & 1 != sign else x
-
-
-def _point(raw: bytes) -> Point | None:
-    number = int.from_bytes(raw, "little")
-    y, sign = number & (2**255 - 1), number >> 255
-    x = _x(y, sign) if y < P else None
-    return None if x is None else (x, y, 1, x * y % P)
-
-
-_BY = 4 * pow(5, P - 2, P) % P
-_BX = _x(_BY, 0) or 0
-BASE: Point = (_BX, _BY, 1, _BX * _BY % P)
-
-
-def ed25519(public: bytes, message: bytes, signature: bytes) -> bool:
-    """Whether the signature is this key's over the message: the point of R is recomputed and compared as bytes."""
-    if len(public) != 32 or len(signature) != 64:
-        return False
-    key, s = _point(public), int.from_bytes(signature[32:], "little")
-    if key is None or s >= ORDER:
-        return False
-    h = int.from_bytes(hashlib.sha512(signature[:32] + public + message).digest(), "little") % ORDER
-    minus: Point = (-key[0] % P, key[1], key[2], -key[3] % P)
-    both, found = _add(BASE, minus), NEUTRAL  # s·B − h·A, bit by bit for both at once (Shamir)
-    for bit in range(max(s.bit_length(), h.bit_length()) - 1, -1, -1):
-        found = _add(found, found)
-        which = (s >> bit & 1) + 2 * (h >> bit & 1)
-        if which:
-            found = _add(found, (NEUTRAL, BASE, minus, both)[which])
-    inverse = pow(found[2], P - 2, P)
-    x, y = found[0] * inverse % P, found[1] * inverse % P
-    return signature[:32] == (y | (x & 1) << 255).to_bytes(32, "little")
 
 
 # ---------------------------------------------------------------------------------------------- tree (RFC 6962) and note (C2SP)
@@ -238,79 +124,6 @@ def cosigned_at(note: str, name: str, public: bytes) -> datetime | None:
                 and ed25519(public, f"cosignature/v1\ntime {time}\n{text}".encode(), blob[12:]):
             return datetime.fromtimestamp(time, UTC)
     return None
-
-
-# ------------------------------------------------------------------------------------------------------------------- SSHSIG
-
-
-def _strings(blob: bytes, count: int, at: int = 0) -> tuple[list[bytes], int]:
-    found = []
-    for _ in range(count):
-        length = int.from_bytes(blob[at:at + 4], "big")
-        if at + 4 + length > len(blob) or at + 4 > len(blob):
-            no("an SSH structure is cut off")
-        found.append(blob[at + 4:at + 4 + length])
-        at += 4 + length
-    return found, at
-
-
-def ssh_verify(message: bytes, armored: bytes, line: str, at: datetime) -> None:
-    """Refuse unless the key of `line` (an allowed_signers line without principal) signed this for approvals, at that moment.
-
-    Ed25519 and security-key Ed25519 (touched). Other kinds of key are refused here by name: use `ssh-keygen -Y verify` for those.
-    """
-    options, kind, blob = _signer(line)
-    if ("valid-after" in options and at < _ssh_time(options["valid-after"])) or (
-            "valid-before" in options and at > _ssh_time(options["valid-before"])):
-        no("the key does not count at that moment")
-    if "namespaces" in options and NAMESPACE not in options["namespaces"].split(","):
-        no("the key is not for approvals")
-    text = armored.decode("ascii", "strict") if armored.isascii() else no("the signature is not text")
-    found = re.fullmatch(r"-----BEGIN SSH SIGNATURE-----\r?\n([A-Za-z0-9+/=\s]+)\n-----END SSH SIGNATURE-----\s*", text)
-    body = unbase64("".join(found[1].split())) if found else no("it is not armored as an SSH signature")
-    if body[:6] != b"SSHSIG" or body[6:10] != b"\x00\x00\x00\x01":
-        no("it is not an SSHSIG of version 1")
-    (key, namespace, reserved, digest, signature), end = _strings(body, 5, 10)
-    if end != len(body) or reserved or namespace != NAMESPACE.encode():
-        no("it is not for approvals, or has bytes left over")
-    if digest not in (b"sha256", b"sha512") or key != blob:
-        no("it is by another key than the one this person has, or uses another hash")
-    parts = (namespace, b"", digest, hashlib.new(digest.decode(), message).digest())
-    signed = b"SSHSIG" + b"".join(len(part).to_bytes(4, "big") + part for part in parts)
-    (key_kind, raw), key_end = _strings(key, 2)
-    (algorithm, sig), sig_end = _strings(signature, 2)
-    if algorithm != key_kind or key_kind.decode("ascii", "replace") != kind:
-        no("the key's kind and the signature's differ")
-    if kind == "ssh-ed25519" and key_end == len(key) and sig_end == len(signature):
-        pass
-    elif kind == "sk-ssh-ed25519@openssh.com":
-        (application,), key_end = _strings(key, 1, key_end)
-        flags = signature[sig_end:sig_end + 5]
-        if key_end != len(key) or len(flags) != 5 or sig_end + 5 != len(signature) or not flags[0] & 1:
-            no("nobody touched the security key, or bytes are left over")
-        signed = hashlib.sha256(application).digest() + flags + hashlib.sha256(signed).digest()
-    else:
-        no(f"a key of kind {kind} cannot be verified by this program: check it with ssh-keygen -Y verify")
-    if not ed25519(raw, signed, sig):
-        no("the signature does not fit")
-
-
-def _signer(line: str) -> tuple[dict[str, str], str, bytes]:
-    options: dict[str, str] = {}
-    rest = line
-    while not re.match(r"(ssh-|sk-|ecdsa-)\S+ ", rest):
-        found = re.match(r'([a-z-]+)="([^"\\]*)"(,|[ \t]+)', rest)
-        if not found or found[1] in options or found[1] not in ("namespaces", "valid-after", "valid-before"):
-            no("an allowed signer has options that this program does not know (certificates: use ssh-keygen)")
-        options[found[1]] = found[2]
-        rest = rest[found.end():]
-    kind, blob, *_ = rest.split()
-    return options, kind, unbase64(blob)
-
-
-def _ssh_time(text: str) -> datetime:
-    found = re.fullmatch(r"(\d{4})(\d\d)(\d\d)(?:(\d\d)(\d\d)(\d\d)?)?Z", text)
-    return moment("{}-{}-{}T{}:{}:{}Z".format(*(part or "00" for part in found.groups()))) if found else no(f"the time {text} is malformed")
 
 
 # ---------------------------------------------------------------------------------------------------------------- statements
@@ -1079,7 +892,7 @@ def _signed_by_person(entry: Entry, policy: Json) -> None:
     theirs = [sig for keyid, scheme, sig in entry.signatures if keyid == who and scheme == "sshsig"]
     if len(theirs) != 1:
         no(f"{who} did not sign it")
-    ssh_verify(entry.signed, theirs[0], person["allowed_signers"], moment(entry.body["issued"]))
+    ssh_verify(entry.signed, theirs[0], person["allowed_signers"], who, moment(entry.body["issued"]))
 
 
 def _quorum(people: Mapping[str, str], requires: Sequence[Json]) -> bool:

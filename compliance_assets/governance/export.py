@@ -14,6 +14,7 @@ from typing import Any
 from compliance_assets.errors import ArtefactCorrupt, ComplianceError, HomeUnusable, Misused
 from compliance_assets.evidence import anchors, verify_bundle
 from compliance_assets.evidence.archive import Archive
+from compliance_assets.evidence.verify_file import one_file
 from compliance_assets.trust.canonical import Digest, parse_canonical
 
 DATA = (".parquet", "model/probe")
@@ -87,7 +88,7 @@ def export(archive: Archive, system: str, folder: Path, *, with_data: bool = Fal
     reigns = [(organisation.model_dump(mode="json"), str(organisation.digest)) for _, organisation in archive.reigns()]
     files |= verify_bundle.derived_files(entries, reigns)
     files |= verify_bundle.sbom(entries, system, lambda digest: _parsed(archive, digest))
-    files["verify.py"] = Path(verify_bundle.__file__).read_bytes()
+    files["verify.py"] = one_file().encode()
     missing = sorted(set(named) - set(kept))
     head = archive.ledger.head()
     data = sum(1 for digest in missing if named[digest].endswith(DATA))

@@ -25,7 +25,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from compliance_assets.errors import Misused, UntrustedEvidence
+from compliance_assets.evidence import verify_base, verify_keys, verify_ssh
 from compliance_assets.evidence import verify_bundle as vb
+from compliance_assets.evidence.verify_file import one_file
 from compliance_assets.governance.deciding import decide_definition, revoke_decision
 from compliance_assets.governance.export import export
 from compliance_assets.governance.verification import verify
@@ -142,8 +144,8 @@ def _refused_with_mended_manifest(bundle: Path, head: str) -> bool:
     kept = path.read_bytes()
     body = json.loads(kept)
     files = {p.relative_to(bundle).as_posix(): p.read_bytes() for p in bundle.rglob("*") if p.is_file()}
-    body["files"] = {name: vb.sha256(content) for name, content in files.items() if name != "manifest.json"}
-    path.write_bytes(vb.canonical(body))
+    body["files"] = {name: verify_base.sha256(content) for name, content in files.items() if name != "manifest.json"}
+    path.write_bytes(verify_base.canonical(body))
     try:
         return bool(verified(bundle, head).problems)
     finally:
@@ -297,7 +299,7 @@ def no_approver(f: Forger) -> None:
 
 def counts_a_definition_decision(f: Forger) -> None:
     value = f.value(f.stage("pre_deployment_approval")["predicate"]["output"])
-    other = vb.sha256(canonical_json(f.decisions("definition")[1]))
+    other = verify_base.sha256(canonical_json(f.decisions("definition")[1]))
     f.edit_output(f.stage("pre_deployment_approval"), decisions=[value["decisions"][0], other])
 
 
@@ -367,7 +369,7 @@ def revoked_before(f: Forger) -> None:
     f.people = False
     entry = f.decisions()[0]
     revocation = f.copy(entry, at=f.entries.index(f.stage("pre_deployment_approval")))
-    revocation["predicate"].update(decision="revoke", revokes=vb.sha256(canonical_json(entry)), nonce="other")
+    revocation["predicate"].update(decision="revoke", revokes=verify_base.sha256(canonical_json(entry)), nonce="other")
 
 
 def put_off_since(f: Forger) -> None:
@@ -385,7 +387,7 @@ def failed_when_asked_again(f: Forger) -> None:
 def revoked_before_deployment(f: Forger) -> None:
     entry = f.decisions()[0]
     revocation = f.copy(entry, at=f.entries.index(f.deployment("intent")))
-    revocation["predicate"].update(decision="revoke", revokes=vb.sha256(canonical_json(entry)), nonce="other")
+    revocation["predicate"].update(decision="revoke", revokes=verify_base.sha256(canonical_json(entry)), nonce="other")
 
 
 def replayed_for_another_model(f: Forger) -> None:
@@ -447,7 +449,7 @@ def rolled_back_to_nowhere(f: Forger) -> None:
 
 def returned_to_a_revoked_version(f: Forger) -> None:
     revocation = f.copy(f.decisions()[0])
-    revocation["predicate"].update(decision="revoke", revokes=vb.sha256(canonical_json(f.decisions()[0])), nonce="other")
+    revocation["predicate"].update(decision="revoke", revokes=verify_base.sha256(canonical_json(f.decisions()[0])), nonce="other")
     f.copy(f.deployment("full_rollout"))["predicate"].update(action="rolled_back", run="back")
 
 
@@ -472,7 +474,7 @@ def own_people(f: Forger) -> None:
     """A trust policy of the insider's own, put on record but approved by nobody, and records made under it."""
     policy = f.copy(f.entries[0], at=2)
     policy["predicate"]["organisation"]["name"] = "Somebody Else"
-    digest = vb.sha256(canonical_json(policy["predicate"]["organisation"]))
+    digest = verify_base.sha256(canonical_json(policy["predicate"]["organisation"]))
     policy["subject"][0]["digest"]["sha256"] = digest
     f.stage("model_training")["predicate"]["trust_policy"] = digest
 
@@ -624,7 +626,7 @@ def test_what_the_auditor_holds_shows_what_the_bundle_cannot(world: Path, tmp_pa
         first["at"] = rfc3339(parse_rfc3339(first["at"]) + timedelta(microseconds=1))
         if attack == "another ledger":
             forger.entries[0]["predicate"]["organisation"]["name"] = "Somebody Else"
-            forger.entries[0]["subject"][0]["digest"]["sha256"] = vb.sha256(canonical_json(forger.entries[0]["predicate"]["organisation"]))
+            forger.entries[0]["subject"][0]["digest"]["sha256"] = verify_base.sha256(canonical_json(forger.entries[0]["predicate"]["organisation"]))
         forger.people = True
     folder, _, own_policy = forger.write(tmp_path / "forged")
     assert any(words in said(folder, held) for words in ("the tail was cut off", "the ledger was rewritten"))
@@ -672,13 +674,13 @@ def test_ed25519_agrees_with_cryptography(seed: bytes, message: bytes, place: in
     elif what == "key":
         public[place % 32] ^= 1 << bit
     elif what == "s plus order":
-        signature[32:] = (int.from_bytes(signature[32:], "little") + vb.ORDER).to_bytes(32, "little")
+        signature[32:] = (int.from_bytes(signature[32:], "little") + verify_keys.ORDER).to_bytes(32, "little")
     try:
         Ed25519PublicKey.from_public_bytes(bytes(public)).verify(bytes(signature), message)
         expected = True
     except (InvalidSignature, ValueError):
         expected = False
-    assert vb.ed25519(bytes(public), message, bytes(signature)) is expected
+    assert verify_keys.ed25519(bytes(public), message, bytes(signature)) is expected
     assert expected == (what == "nothing")
 
 
@@ -689,7 +691,7 @@ def test_ed25519_vectors_of_rfc_8032() -> None:
         ("3d4017c3e843895a92b70aa74d1b7ebc9c982ccf2ec4968cc0cd55f12af4660c", "72",
          "92a009a9f0d4cab8720e820b5f642540a2b27b5416503f8fb3762223ebdb69da085ac1e43e15996e458f3613d0f11d8c387b2eaeb4302aeeb00d291612bb0c00"),
     ):
-        assert vb.ed25519(bytes.fromhex(public), bytes.fromhex(message), bytes.fromhex(signature))
+        assert verify_keys.ed25519(bytes.fromhex(public), bytes.fromhex(message), bytes.fromhex(signature))
 
 
 @given(st.lists(st.binary(max_size=8), max_size=70))
@@ -715,8 +717,8 @@ def test_canonical_json_agrees_with_ours(value: Any, cut: int, letter: bytes) ->
         except UntrustedEvidence:
             ours = "refused"
         try:
-            theirs: object = vb.read_canonical(candidate)
-        except vb.Refused:
+            theirs: object = verify_base.read_canonical(candidate)
+        except verify_base.Refused:
             theirs = "refused"
         assert ours == theirs, candidate
 
@@ -737,11 +739,11 @@ def test_persons_signatures_agree_with_ours_and_with_ssh_keygen(tmp_path: Path) 
         armored = "\n".join(["-----BEGIN SSH SIGNATURE-----", *(body[i:i + 70] for i in range(0, len(body), 70)), "-----END SSH SIGNATURE-----", ""])
         answers = []
         for check in (lambda a=armored: ssh_verify(b"statement", a, f"p {line}\n", "p", APPROVAL_NAMESPACE, now),
-                      lambda a=armored: vb.ssh_verify(b"statement", a.encode(), line, now)):
+                      lambda a=armored: verify_ssh.ssh_verify(b"statement", a.encode(), line, "p", now)):
             try:
                 check()
                 answers.append(True)
-            except (UntrustedEvidence, vb.Refused):
+            except (UntrustedEvidence, verify_base.Refused):
                 answers.append(False)
         if keygen and number < 40:
             (tmp_path / "sig").write_text(armored)
@@ -753,6 +755,30 @@ def test_persons_signatures_agree_with_ours_and_with_ssh_keygen(tmp_path: Path) 
     assert agreed == 120
 
 
+@pytest.mark.parametrize("kinds", [("ecdsa 256", "rsa 2048"), pytest.param(("ecdsa 384", "ecdsa 521"), marks=pytest.mark.slow)], ids=str)
+def test_a_release_that_people_approved_with_other_kinds_of_key_is_verified(world: Path, tmp_path: Path, kinds: tuple[str, str]) -> None:
+    keygen = shutil.which("ssh-keygen") or pytest.skip("ssh-keygen is not installed here")
+    keys = Path(shutil.copytree(world / ".compliance" / "keys", tmp_path / "keys"))
+    forger = Forger(world / "bundle", keys)
+    organisation = forger.entries[0]["predicate"]["organisation"]
+    before = verify_base.sha256(canonical_json(organisation))
+    for person, kind in zip((OWNER, GOVERNANCE), kinds, strict=True):
+        path = keys / "people" / person
+        for old in (path, path.with_name(f"{person}.pub")):
+            old.unlink(missing_ok=True)
+        name, bits = kind.split()
+        subprocess.run((keygen, "-q", "-t", name, "-b", bits, "-N", "", "-C", "", "-f", str(path)), check=True)
+        line = " ".join(path.with_name(f"{person}.pub").read_text().split()[:2])
+        next(one for one in organisation["people"] if one["id"] == person)["allowed_signers"] = line
+    after = verify_base.sha256(canonical_json(organisation))
+    while told := [name for name, content in forger.files.items() if name.startswith("artefacts/") and before.encode() in content]:
+        forger.replaced_value(told[0].rpartition("/")[2], json.loads(forger.files[told[0]].replace(before.encode(), after.encode())))
+    forger._renamed(before, after)
+    forger.people = True
+    folder, head, policy = forger.write(tmp_path / "other")
+    assert policy == after and said(folder, head, policy) == ""
+
+
 def test_openssl_verifies_a_machines_attestation_and_ssh_keygen_a_persons_decision(bundle: Path, tmp_path: Path) -> None:
     openssl, keygen = shutil.which("openssl"), shutil.which("ssh-keygen")
     if openssl is None or keygen is None:
@@ -762,7 +788,7 @@ def test_openssl_verifies_a_machines_attestation_and_ssh_keygen_a_persons_decisi
     kind = line["payloadType"].encode()
     pae = b"DSSEv1 %d %b %d %b" % (len(kind), kind, len(payload), payload)
     policy = json.loads((bundle / "trust/policy-0.json").read_bytes())
-    keys = {vb.sha256(vb._machine_key(key)): vb._machine_key(key) for key in policy["machine_keys"]}
+    keys = {verify_base.sha256(vb._machine_key(key)): vb._machine_key(key) for key in policy["machine_keys"]}
     der = bytes.fromhex("302a300506032b6570032100") + keys[line["signatures"][0]["keyid"]]
     (tmp_path / "key.der").write_bytes(der)
     (tmp_path / "pae").write_bytes(pae)
@@ -794,7 +820,7 @@ def test_the_bill_of_materials_keeps_the_strict_cyclonedx_schema(bundle: Path) -
 def test_it_imports_nothing_but_the_standard_library() -> None:
     import ast
 
-    tree = ast.parse(Path(vb.__file__).read_text())
+    tree = ast.parse(one_file())
     names = {(node.module or "").split(".")[0] for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
     names |= {alias.name.split(".")[0] for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
     assert names <= set(sys.stdlib_module_names)

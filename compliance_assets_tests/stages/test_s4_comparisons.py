@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from compliance_assets.errors import ComplianceError
-from compliance_assets.evidence import verify_bundle
+from compliance_assets.evidence import verify_base, verify_bundle
 from compliance_assets.evidence.artefacts import ArtefactStore
 from compliance_assets.policy.gates import Verdict
 from compliance_assets.stages.s1_data_preparation import Dataset, SplitFile, parquet_bytes
@@ -193,14 +193,14 @@ def test_the_auditors_verifier_expects_exactly_what_the_gates_find(first: tuple[
         assert owed == {one["id"] for gate in body["gates"] for one in gate["findings"]}
         for name in ("fairness.sex.worst_selection_rate_change", "robustness.retrain_seed_auc_drop@2", "drift.production.sex.psi"):
             less = {**body, "gates": [{**gate, "findings": [one for one in gate["findings"] if one["id"] != name]} for gate in body["gates"]]}
-            with pytest.raises(verify_bundle.Refused, match="was not judged"):
+            with pytest.raises(verify_base.Refused, match="was not judged"):
                 verify_bundle._check_bounds(evaluation, less)
 
 
 def test_a_comparison_that_is_said_not_to_apply_although_something_is_in_production_is_a_lie(first: tuple[Bench, str], tmp_path: Path):
     made = bench(tmp_path, home=first[0].home, **LINEAR, **COMPARED)
     body = {"gates": [gate.as_json() for gate in judged(made).values()], "references": {"production": first[1], "baseline": first[1]}}
-    with pytest.raises(verify_bundle.Refused, match="said not to apply, though it does"):
+    with pytest.raises(verify_base.Refused, match="said not to apply, though it does"):
         verify_bundle._check_bounds(made.definition.system.declaration()["evaluation"], body)
 
 
