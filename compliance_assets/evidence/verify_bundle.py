@@ -8,7 +8,8 @@ One file, Python's standard library only. Run your own copy of it: the copy in a
 
 What it recomputes, in this order: (1) the RFC 6962 root over the exact bytes of every entry, the signed checkpoint, and the string
 that you hold; (2) who was trusted when (each trust policy vouched for by people of the one before); (3) every signature (machines'
-by Ed25519; people's OpenSSH signatures by Ed25519, ECDSA, RSA, security keys and certificates) and every head that a person signed;
+by Ed25519; people's OpenSSH signatures by Ed25519, ECDSA, RSA, security keys
+and certificates, and their passkeys') and every head that a person signed;
 (4) every file in the bundle, by digest; (5) for each passed stage of the system: its gates exactly those of its definition, each
 verdict following from its findings and bounds, its inputs passed before it, down to the raw source; (6) every approval: people,
 roles, quorum, separation, validity, exact digests; (7) every deployment: its authority, its plan, its order. Every file is reported
@@ -32,6 +33,7 @@ from pathlib import Path
 from typing import Any
 
 # <signatures> (the exported file holds this module's text here, so that it is one file)
+from compliance_assets.evidence.verify_passkeys import counters_agree, passkey_verify
 from compliance_assets.evidence.verify_signatures import Refused, ed25519, moment, no, sha256, ssh_verify, unbase64
 
 # </signatures>
@@ -171,7 +173,7 @@ class Entry:
         self.signed = b"DSSEv1 %d %b %d %b" % (len(kind), kind, len(self.payload), self.payload)
         self.signatures: list[tuple[str, str, bytes]] = []
         for one in outer["signatures"]:
-            if one.keys() != {"keyid", "scheme", "sig"} or one["scheme"] not in ("ed25519", "sshsig"):
+            if one.keys() != {"keyid", "scheme", "sig"} or one["scheme"] not in ("ed25519", "sshsig", "webauthn"):
                 no("it has a signature of another form")
             self.signatures.append((one["keyid"], one["scheme"], unbase64(one["sig"])))
         if not self.signatures or len({keyid for keyid, *_ in self.signatures}) != len(self.signatures):
@@ -219,6 +221,7 @@ class Bundle:
         self.definitions: dict[str, Json] = {}
         self.counts: dict[str, int] = {}
         self.notes: list[str] = []
+        self.passkeys: list[tuple[str, datetime, int]] = []
         self.system = ""
         for path in sorted(folder.rglob("*")):
             if path.is_symlink():
@@ -353,7 +356,9 @@ class Bundle:
     def check_entry(self, entry: Entry, latest: datetime | None) -> None:
         policy = self.policy_at(entry.index)
         if entry.kind == "decision":
-            _signed_by_person(entry, policy)
+            passkey = _signed_by_person(entry, policy)
+            if passkey is not None and not counters_agree(self.passkeys, passkey[0], moment(entry.body["issued"]), passkey[1]):
+                no(f"the counter of {entry.body['person']}'s passkey contradicts an earlier one: there are two copies of it")
             head = entry.body["ledger"]
             if head["size"] > entry.index or self.tree.roots[head["size"]].hex() != head["root"]:
                 no(f"{entry.body['person']} saw another ledger of {head['size']} entries than this one was then: it was rewritten")
@@ -935,18 +940,22 @@ def _signed_by_machines(entry: Entry, policy: Json) -> None:
         no(f"it is not signed by the {' and the '.join(lacking)} key of the trust policy in force")
 
 
-def _signed_by_person(entry: Entry, policy: Json) -> None:
-    """The very person whom it names signed it, in a role that they hold."""
+def _signed_by_person(entry: Entry, policy: Json) -> tuple[str, int] | None:
+    """The very person whom it names signed it, in a role that they hold. Gives the passkey and its counter, where one was used."""
     who = entry.body["person"]
     person = next((one for one in policy["people"] if one["id"] == who), None)
-    if person is None or person["allowed_signers"] is None:
+    if person is None or (person["allowed_signers"] is None and "passkeys" not in person):
         no(f"the trust policy knows nobody called {who!r:.60} who can sign")
     if entry.body["role"] not in person["roles"]:
         no(f"{who} decided as {entry.body['role']}, which is not their role")
-    theirs = [sig for keyid, scheme, sig in entry.signatures if keyid == who and scheme == "sshsig"]
+    theirs = [(scheme, sig) for keyid, scheme, sig in entry.signatures if keyid == who and scheme in ("sshsig", "webauthn")]
+    at = moment(entry.body["issued"])
     if len(theirs) != 1:
         no(f"{who} did not sign it")
-    ssh_verify(entry.signed, theirs[0], person["allowed_signers"], moment(entry.body["issued"]), who)
+    if theirs[0][0] == "webauthn":
+        return passkey_verify(entry.signed, theirs[0][1], person["passkeys"] if "passkeys" in person else [], at)
+    ssh_verify(entry.signed, theirs[0][1], person["allowed_signers"] or no(f"{who} has no SSH key"), at, who)
+    return None
 
 
 def _quorum(people: Mapping[str, str], requires: Sequence[Json]) -> bool:

@@ -7,12 +7,13 @@ minimisation). Nothing is judged here: what is wrong in the ledger is exported a
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from compliance_assets.errors import ArtefactCorrupt, ComplianceError, HomeUnusable, Misused
-from compliance_assets.evidence import anchors, verify_bundle, verify_signatures
+from compliance_assets.evidence import anchors, verify_bundle, verify_passkeys, verify_signatures
 from compliance_assets.evidence.archive import Archive
 from compliance_assets.trust.canonical import Digest, parse_canonical
 
@@ -117,9 +118,11 @@ def _parsed(archive: Archive, digest: str) -> Any:
 
 
 def verifier_program() -> bytes:
-    """The auditor's verifier as one file that needs the standard library alone: `verify_signatures` stands in place of its import."""
+    """The auditor's verifier as one file that needs the standard library alone: what it imports from us stands in place of the imports."""
     program = Path(verify_bundle.__file__).read_text(encoding="utf-8")
-    signatures = Path(verify_signatures.__file__).read_text(encoding="utf-8").replace("from __future__ import annotations\n", "", 1)
+    parts = [Path(str(module.__file__)).read_text(encoding="utf-8") for module in (verify_signatures, verify_passkeys)]
+    ours = r"^from (__future__|compliance_assets\.\S+) import .*\n"
+    signatures = "\n\n".join(re.sub(ours, "", part, flags=re.MULTILINE) for part in parts)
     before, _, rest = program.partition("# <signatures>")
     _, end, after = rest.partition("# </signatures>\n")
     assert end, "the verifier says where its signatures belong"

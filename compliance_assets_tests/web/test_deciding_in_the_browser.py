@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import json
 import re
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -12,6 +15,7 @@ import pytest
 
 from compliance_assets.evidence import inbox
 from compliance_assets.governance.deciding import release_statement
+from compliance_assets.governance.export import export
 from compliance_assets.pipeline import open_river
 from compliance_assets.policy.browsers import DeclaredPages, TrustedProxy
 from compliance_assets.policy.organisation import Organisation, load_organisation, render_organisation
@@ -352,6 +356,32 @@ def test_a_passkey_taken_out_of_the_policy_no_longer_signs(world: Path) -> None:
     page = one.prepare().text
     amended(world, retired)
     assert one.sign(page).status_code == 401
+
+
+def test_an_auditor_verifies_passkey_approvals_with_one_file_and_refuses_bent_ones(world: Path, tmp_path: Path) -> None:
+    for person, role in PEOPLE.items():
+        one = approver(world, person)
+        one.sign(one.prepare(role=role).text)
+    river = open_river(world)
+    inbox.admit(river.archive)
+    bundle = tmp_path / "bundle"
+    made = export(river.archive, SYSTEM, bundle)
+    held = f"{river.archive.head().size}:{river.archive.head().root}"
+
+    def verified() -> dict[str, object]:
+        done = subprocess.run((sys.executable, "-I", "-S", str(bundle / "verify.py"), str(bundle), "--head", held, "--json"), capture_output=True, check=False)
+        said: dict[str, object] = json.loads(done.stdout)
+        return said
+    said = verified()
+    assert said["verified"], said["problems"]
+    assert made
+    entry = max(path for path in (bundle / "entries").iterdir() if b"webauthn" in path.read_bytes())
+    content = json.loads(entry.read_bytes())
+    signature = json.loads(base64.b64decode(content["signatures"][0]["sig"]))
+    signature["client_data"] = base64.b64encode(base64.b64decode(signature["client_data"]).replace(b"localhost", b"localhoax")).decode()
+    content["signatures"][0]["sig"] = base64.b64encode(json.dumps(signature, sort_keys=True, separators=(",", ":")).encode()).decode()
+    entry.write_bytes(json.dumps(content, sort_keys=True, separators=(",", ":")).encode())
+    assert any("another page than one of" in str(problem) for problem in verified()["problems"])  # type: ignore[attr-defined]
 
 
 # ------------------------------------------------------------------------------------------------------------------ enrolment
