@@ -33,7 +33,7 @@ from compliance_assets.trust.signatures import Envelope, sign_envelope, verify_e
 CLOCK_TOLERANCE = timedelta(seconds=5)
 SIGNED_BY: Mapping[str, tuple[str, ...]] = {
     "stage": ("pipeline", "gate"), "reuse": ("pipeline",), "deployment": ("deployer",),
-    "trust-policy": ("log",), "definition": ("pipeline",), "exception": ("pipeline",),
+    "trust-policy": ("log",), "definition": ("pipeline",), "exception": ("pipeline",), "reconciliation": ("deployer",),
 }
 
 
@@ -159,7 +159,7 @@ class Archive:
             check_decision(envelope, statement, organisation)
         else:
             self._signed_by_role(envelope, statement, organisation, entry.index)
-        if statement.kind in ("stage", "deployment", "exception") and statement.body.trust_policy != organisation.digest:
+        if statement.kind in ("stage", "deployment", "exception", "reconciliation") and statement.body.trust_policy != organisation.digest:
             raise UntrustedEvidence(f"Ledger entry {entry.index} was made under another trust policy than the one in force there.",
                                     rule="trust policy", value=statement.body.trust_policy,
                                     remedy="Run the stage again under the approved organisation.yaml.")
