@@ -12,7 +12,7 @@ import hashlib
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from functools import lru_cache
 from typing import Any
 
@@ -408,6 +408,12 @@ def _check_words(body: Decision) -> None:
         parse_rfc3339(body.expires)
     if body.revokes or body.decision == "revoke":
         Digest.parse(body.revokes)
+    if body.conditions:
+        try:
+            date.fromisoformat(body.due)
+        except ValueError as error:
+            raise UntrustedEvidence(f"The conditions of {body.person} are due on no day: {body.due!r:.40}.", rule="decision", value=body.due,
+                                    remedy="Leave it out; approve again with --by YYYY-MM-DD.") from error
     if body.ledger.size < 0:
         raise UntrustedEvidence("No ledger has fewer than no entries.", rule="decision", value=str(body.ledger.size),
                                 remedy="Leave it out.")

@@ -89,7 +89,7 @@ def decide_standing(river: River, system: str, purpose: Literal["decommission", 
         definition=river.archive.definition_in_force(system) or "", trust_policy=river.organisation.digest, ledger=river.archive.head(),
         shown=river.archive.artefacts.put_bytes(canonical_json(shown)), opened_seconds=0, rationale=rationale.strip(),
         nonce=secrets.token_hex(16), demonstration=river.organisation.demonstration)
-    return _sign(river, Statement(((purpose, subject),), body), signer)
+    return sign_statement(river, Statement(((purpose, subject),), body), signer)
 
 
 def meet_condition(river: River, system: str, condition: str, signer: Signer, rationale: str) -> tuple[Statement, Path]:

@@ -16,7 +16,7 @@ from compliance_assets.evidence.change_class import release_change
 from compliance_assets.evidence.conditions import conditions_of, overdue
 from compliance_assets.evidence.decisions import standing
 from compliance_assets.evidence.records import Statement
-from compliance_assets.governance.deciding import _sign, decide_release, meet_condition, revoke_decision
+from compliance_assets.governance.deciding import decide_release, meet_condition, revoke_decision, sign_statement
 from compliance_assets.governance.export import export
 from compliance_assets.governance.monitoring import in_production
 from compliance_assets.governance.review import open_review, review_document
@@ -213,7 +213,7 @@ def test_a_condition_met_in_the_word_of_another_role_is_not_met(conditional: Riv
     signed, path = meet_condition(conditional, SYSTEM, str(one.id), signer(conditional, GOVERNANCE), REASON)
     path.unlink()
     body = signed.body.model_copy(update={"person": OWNER, "role": "technical_owner"})
-    _sign(conditional, Statement(signed.subjects, body), signer(conditional, OWNER))
+    sign_statement(conditional, Statement(signed.subjects, body), signer(conditional, OWNER))
     assert len(inbox.admit(conditional.archive)[0]) == 1
     assert overdue(conditional.archive, one.approval, conditional.now() + IN_A_WEEK)
 
