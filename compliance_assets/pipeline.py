@@ -199,6 +199,8 @@ def _advance(river: River, system: str, stage: Stage, inputs: Mapping[str, Diges
     # require
     given = inputs if inputs is not None else {name: digest for name in rule.needs if (digest := river.head(system, name))}
     chain = require(river, system, rule, given)
+    if rule.kind == "act":
+        _refuse_decommissioned(archive, definition)
     in_force = archive.definition_in_force(system) == definition.digest
     if rule.kind == "act" and not in_force:
         raise Waiting(f"{rule.name} acts only under an approved definition; {definition.digest.short} of {system} is not approved.",
@@ -280,6 +282,15 @@ def require(river: River, system: str, rule: StageRule, inputs: Mapping[str, Dig
         if name != "approval":  # a later *no* is judged by stage 8 itself, which must be entered to end a rollout under way
             refuse_overtaken(chain.records[name], river.archive.made_by(system, rule_named(name).name), rule.name, name, excuse)
     return chain
+
+
+def _refuse_decommissioned(archive: Archive, definition: Definition) -> None:
+    """A system that was taken out of service is registered, approved and deployed no more; stages 1 to 4 may still be looked at."""
+    name, system = definition.system.deployment.environment, definition.system.system
+    gone = desired_state(name, archive.deployments(name)).decommissioned
+    if system in gone:
+        raise OutOfTurn(f"{system} was taken out of service in {name} (ledger entry {gone[system]}).", rule="decommissioned", value=system,
+                        remedy="A system that comes back is another one: declare it under a name of its own.")
 
 
 def _approved_at(river: River, inputs: Mapping[str, Digest]) -> datetime | None:

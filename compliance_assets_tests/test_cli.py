@@ -24,7 +24,7 @@ def compliance(*arguments: str, cwd: Path, check: int | None = 0, **environment:
 
 
 @pytest.mark.parametrize("command", [(), *((name,) for name in COMMANDS), ("definition", "show"), ("definition", "approve"),
-                                     ("definition", "diff"), ("definition", "check-change"), ("exception", "ask"), ("exception", "approve"), ("condition", "met")])
+                                     ("definition", "diff"), ("definition", "check-change"), ("exception", "ask"), ("exception", "approve"), ("condition", "met"), ("hold", "set"), ("hold", "release")])
 def test_every_command_has_help(command: tuple[str, ...], tmp_path: Path) -> None:
     said = compliance(*command, "--help", cwd=tmp_path).stdout
     assert said.startswith("Usage: compliance" if not command else "Usage:") or "Usage:" in said

@@ -149,21 +149,30 @@ def traffic(environment: str, rows: int, rate: float, system: str | None, root: 
 @json_option
 def seal_log(environment: str, forget_inputs_before: datetime | None, root: Path | None, as_json: bool) -> None:
     """Seal the days of ENVIRONMENT's inference log that are over into parquet, and delete what its retention has ended for."""
-    from compliance_assets.errors import Misused
+    from compliance_assets.errors import Misused, OutOfTurn
+    from compliance_assets.evidence.holds import require_free
     from compliance_assets.serving import sealing
 
     river = open_project(root, writer=False)
     log = _switch(river, environment).folder / "log"
-    declared = [river.definition(name).system for name in river.systems]
-    months = [system.retention.operation_logs_months for system in declared if system.deployment.environment == environment]
+    declared = [system for name in river.systems if (system := river.definition(name).system).deployment.environment == environment]
+    months = [system.retention.operation_logs_months for system in declared]
     if not months:
         raise Misused(f"No system declares {environment}, so nothing says how long its log is kept.", rule="retention", value=environment,
                       remedy="Declare deployment.environment and retention in a system.yaml.")
     sealed = sealing.seal(log, max(months), river.now())
     before = forget_inputs_before.strftime("%Y-%m-%d") if forget_inputs_before else ""
-    gone = sealing.expire(log, river.now(), before)
+    held = ""
+    try:
+        for system in declared:
+            require_free(river.archive, system.system, f"The inference log of {environment}")
+    except OutOfTurn as error:
+        if before:
+            raise
+        held = str(error.message)
+    gone = () if held else sealing.expire(log, river.now(), before)
     if as_json:
-        shown.as_json({"environment": environment, "sealed": list(sealed), "deleted": list(gone)})
+        shown.as_json({"environment": environment, "sealed": list(sealed), "deleted": list(gone), "held": held})
     else:
         click.echo(f"Sealed: {', '.join(sealed) or 'nothing, every day that is over is sealed'}.")
-        click.echo(f"Deleted: {', '.join(gone) or 'nothing'}.")
+        click.echo(f"Deleted: {', '.join(gone) or 'nothing'}.{' ' + held if held else ''}")

@@ -12,7 +12,7 @@ import hashlib
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from functools import lru_cache
 from typing import Any
 
@@ -33,7 +33,7 @@ from compliance_assets.trust.signatures import Envelope, sign_envelope, verify_e
 CLOCK_TOLERANCE = timedelta(seconds=5)
 SIGNED_BY: Mapping[str, tuple[str, ...]] = {
     "stage": ("pipeline", "gate"), "reuse": ("pipeline",), "deployment": ("deployer",),
-    "trust-policy": ("log",), "definition": ("pipeline",), "exception": ("pipeline",),
+    "trust-policy": ("log",), "definition": ("pipeline",), "exception": ("pipeline",), "reconciliation": ("deployer",),
 }
 
 
@@ -159,7 +159,7 @@ class Archive:
             check_decision(envelope, statement, organisation)
         else:
             self._signed_by_role(envelope, statement, organisation, entry.index)
-        if statement.kind in ("stage", "deployment", "exception") and statement.body.trust_policy != organisation.digest:
+        if statement.kind in ("stage", "deployment", "exception", "reconciliation") and statement.body.trust_policy != organisation.digest:
             raise UntrustedEvidence(f"Ledger entry {entry.index} was made under another trust policy than the one in force there.",
                                     rule="trust policy", value=statement.body.trust_policy,
                                     remedy="Run the stage again under the approved organisation.yaml.")
@@ -408,6 +408,12 @@ def _check_words(body: Decision) -> None:
         parse_rfc3339(body.expires)
     if body.revokes or body.decision == "revoke":
         Digest.parse(body.revokes)
+    if body.conditions:
+        try:
+            date.fromisoformat(body.due)
+        except ValueError as error:
+            raise UntrustedEvidence(f"The conditions of {body.person} are due on no day: {body.due!r:.40}.", rule="decision", value=body.due,
+                                    remedy="Leave it out; approve again with --by YYYY-MM-DD.") from error
     if body.ledger.size < 0:
         raise UntrustedEvidence("No ledger has fewer than no entries.", rule="decision", value=str(body.ledger.size),
                                 remedy="Leave it out.")

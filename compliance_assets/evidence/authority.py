@@ -74,6 +74,8 @@ def _ended(archive: Archive, intent: Record) -> Record | None:
         body = record.body
         if record.index < intent.index:
             continue
+        if body.action == "decommissioned" and body.system == intent.body.system:
+            return record  # nothing brings it back
         if body.action in ("aborted", "withdrawn") and body.approval == intent.body.approval:
             ended = record
         elif body.action == "rolled_back" and intent.body.approval in (body.approval, body.previous_approval):

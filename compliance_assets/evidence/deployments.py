@@ -100,7 +100,7 @@ class Rollout:
     @property
     def ended(self) -> bool:
         """Whether this approval can carry no further step."""
-        return any(h.action in ("aborted", "rolled_back", "withdrawn") for h in self.happened)
+        return any(h.action in ("aborted", "rolled_back", "withdrawn", "decommissioned") for h in self.happened)
 
 
 @dataclass(frozen=True)
@@ -119,6 +119,8 @@ class DesiredState:
     """Ledger index of the record that brought this state about."""
     rollouts: Mapping[str, Rollout] = field(default_factory=dict)
     ignored: tuple[tuple[int, str], ...] = ()
+    decommissioned: Mapping[str, int] = field(default_factory=dict)
+    """Systems that were taken out of service here for good, with the ledger index of the record."""
 
     def slot(self, name: SlotName) -> Slot | None:
         """The version that runs in a slot; production goes before candidate before standby."""
@@ -170,6 +172,8 @@ def desired_state(environment: str, records: Iterable[Recorded]) -> DesiredState
             state = _ignore(state, record.index, f"it belongs to environment {step.environment}")
         elif state.system not in ("", step.system):
             state = _ignore(state, record.index, f"this environment serves {state.system}, not {step.system}")
+        elif step.system in state.decommissioned:
+            state = _ignore(state, record.index, f"{step.system} was taken out of service in entry {state.decommissioned[step.system]}")
         else:
             state = _ACTIONS[step.action](state, record.index, step)
     return state
@@ -279,7 +283,16 @@ def _withdrawn(state: DesiredState, index: int, step: Step) -> DesiredState:
                    shadow=state.shadow and not gone, index=index, rollouts=rollouts)
 
 
+def _decommissioned(state: DesiredState, index: int, step: Step) -> DesiredState:
+    """Nothing of the system answers here any more; the environment is free for another."""
+    rollouts = {approval: _noted(state, index, step, rollout)[approval] for approval, rollout in state.rollouts.items()
+                if rollout.slot.system == step.system}
+    return replace(state, system="", production=None, candidate=None, standby=None, candidate_share=0, shadow=False, index=index,
+                   rollouts={**state.rollouts, **rollouts}, decommissioned={**state.decommissioned, step.system: index})
+
+
 _ACTIONS: Mapping[str, Any] = {
     "intent": _intent, "shadow_started": _candidate, "canary_started": _candidate, "full_rollout": _full_rollout,
     "aborted": _aborted, "rolled_back": _rolled_back, "withdrawn": _withdrawn,
+    "decommissioned": _decommissioned,
 }

@@ -26,8 +26,10 @@ DEPLOYMENT = "urn:compliance-assets:deployment:v1"
 TRUST_POLICY = "urn:compliance-assets:trust-policy:v1"
 DEFINITION = "urn:compliance-assets:definition:v1"
 EXCEPTION = "urn:compliance-assets:exception:v1"
+RECONCILIATION = "urn:compliance-assets:reconciliation:v1"
 KINDS: Mapping[str, str] = {STAGE: "stage", REUSE: "reuse", DECISION: "decision", DEPLOYMENT: "deployment",
-                            TRUST_POLICY: "trust-policy", DEFINITION: "definition", EXCEPTION: "exception"}
+                            TRUST_POLICY: "trust-policy", DEFINITION: "definition", EXCEPTION: "exception",
+                            RECONCILIATION: "reconciliation"}
 
 
 class Predicate(BaseModel):
@@ -104,7 +106,8 @@ class StageReuse(Predicate):
 class Scope(Predicate):
     """What a decision is about and where it holds."""
 
-    purpose: Literal["release", "definition", "trust-policy", "return", "exception", "condition", "document", "runbook"]
+    purpose: Literal["release", "definition", "trust-policy", "return", "exception", "condition", "document", "runbook", "decommission",
+                     "legal-hold"]
     system: str
     environment: str
     rollout: str
@@ -146,7 +149,8 @@ class DeploymentStep(Predicate):
 
     system: str
     environment: str
-    action: Literal["intent", "shadow_started", "canary_started", "full_rollout", "aborted", "rolled_back", "withdrawn"]
+    action: Literal["intent", "shadow_started", "canary_started", "full_rollout", "aborted", "rolled_back", "withdrawn",
+                    "decommissioned"]
     release: str
     staged: str
     model: str
@@ -220,10 +224,29 @@ class ExceptionRequested(Predicate):
     demonstration: bool
 
 
-Body = StageExecution | StageReuse | Decision | DeploymentStep | TrustPolicy | DefinitionProposed | ExceptionRequested
+class Reconciliation(Predicate):
+    """What answered in an environment was held against the ledger: a disagreement, or its end. Not written while nothing changes."""
+
+    system: str
+    environment: str
+    agrees: bool
+    wanted: dict[str, str]
+    seen: dict[str, str]
+    differences: tuple[str, ...]
+    stopped: str
+    ledger: Head
+    run: str
+    launcher: str
+    at: str
+    trust_policy: str
+    demonstration: bool
+
+
+Body = StageExecution | StageReuse | Decision | DeploymentStep | TrustPolicy | DefinitionProposed | ExceptionRequested | Reconciliation
 TYPES: Mapping[str, type[Predicate]] = {STAGE: StageExecution, REUSE: StageReuse, DECISION: Decision,
                                         DEPLOYMENT: DeploymentStep, TRUST_POLICY: TrustPolicy,
-                                        DEFINITION: DefinitionProposed, EXCEPTION: ExceptionRequested}
+                                        DEFINITION: DefinitionProposed, EXCEPTION: ExceptionRequested,
+                                        RECONCILIATION: Reconciliation}
 
 
 @dataclass(frozen=True)

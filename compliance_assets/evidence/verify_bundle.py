@@ -44,9 +44,9 @@ STATEMENT = "https://in-toto.io/Statement/v1"
 URN = "urn:compliance-assets:"
 KINDS = {f"{URN}stage-execution:v1": "stage", f"{URN}stage-reuse:v1": "reuse", f"{URN}decision:v1": "decision",
          f"{URN}deployment:v1": "deployment", f"{URN}trust-policy:v1": "trust-policy", f"{URN}definition:v1": "definition",
-         f"{URN}exception:v1": "exception"}
+         f"{URN}exception:v1": "exception", f"{URN}reconciliation:v1": "reconciliation"}
 SIGNED_BY = {"stage": ("pipeline", "gate"), "reuse": ("pipeline",), "deployment": ("deployer",), "trust-policy": ("log",),
-             "definition": ("pipeline",), "exception": ("pipeline",)}
+             "definition": ("pipeline",), "exception": ("pipeline",), "reconciliation": ("deployer",)}
 SUBJECTS = ("staged-model", "model", "evaluation-report", "integration-report", "dataset", "definition", "environment", "rollout")
 SEVERITY = ("PASS", "NOT_APPLICABLE", "NOT_RUN", "INCONCLUSIVE", "INSUFFICIENT_DATA", "FAIL", "ERROR")
 LINKS = {"dataset": {}, "features": {"dataset": "dataset"}, "candidate_model": {"features": "features"},
@@ -364,7 +364,7 @@ class Bundle:
                 no(f"{entry.body['person']} saw another ledger of {head['size']} entries than this one was then: it was rewritten")
         elif entry.index:
             _signed_by_machines(entry, policy if entry.kind != "trust-policy" else self._reign_before(entry.index))
-        if entry.kind in ("stage", "deployment", "exception") and entry.body["trust_policy"] != sha256(canonical(policy)):
+        if entry.kind in ("stage", "deployment", "exception", "reconciliation") and entry.body["trust_policy"] != sha256(canonical(policy)):
             no("it was made under another trust policy than the one in force there")
         if entry.kind != "decision" and latest is not None and entry.when + CLOCK < latest:
             no(f"it is dated {entry.body.get('finished', entry.body.get('at'))}, before an earlier entry: the clock was set back")
@@ -704,6 +704,13 @@ class Bundle:
                 no("the version to return to was withdrawn, aborted or taken back itself")
             self._require_standing(approval, value, step.index)
             return
+        gone = [e.index for e in self.own("deployment") if e.index < step.index and e.body["environment"] == body["environment"]
+                and e.body["action"] == "decommissioned"]
+        if gone:
+            no(f"the system had been taken out of service (entry {gone[0]})")
+        if body["action"] == "decommissioned":
+            self._require_decommission(step)
+            return
         if body["action"] in ("aborted", "withdrawn"):
             return  # a version stops answering: that needs no authority
         if ended:
@@ -745,6 +752,16 @@ class Bundle:
         if not found or any(e.body["outcome"] != "passed" for e in found):
             no("nobody approved it: no passed approval stands before it in the ledger")
         return found[-1]
+
+    def _require_decommission(self, step: Entry) -> None:
+        """Enough of the people who approve definitions had signed that the system goes out of service here, and nobody against it."""
+        wanted = sha256(canonical({"decommission": step.body["system"], "environment": step.body["environment"]}))
+        said = [e for e in self.own("decision") if e.index < step.index and e.subjects.get("decommission") == wanted
+                and not self._revoked(e, step.index)]
+        people = {e.body["person"]: e.body["role"] for e in said if e.body["decision"] == "approve"}
+        if any(e.body["decision"] == "reject" for e in said) or not _quorum(
+                people, self.policy_at(step.index)["definitions"]["approved_by"]):
+            no("not enough people decided that the system goes out of service")
 
     def _require_conditions(self, value: Json, step: Entry) -> None:
         """Every condition of a counted approval whose day was over had been met, in the word of who set it or of their role."""

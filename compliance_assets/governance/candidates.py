@@ -169,7 +169,7 @@ def _rolled_out(one: Candidate, state: DesiredState) -> Fate | None:
         return Fate("production", f"Answers {where} since {since.at}.", since.index)
     if state.candidate is not None and state.candidate.approval == approval:
         return Fate("rollout", f"Rollout {where} under way: {last.action.replace('_', ' ')} at {last.at}.", last.index)
-    if last.action in ("aborted", "rolled_back", "withdrawn"):
+    if last.action in ("aborted", "rolled_back", "withdrawn", "decommissioned"):
         return Fate("undone", f"Its rollout {where} was undone ({last.action.replace('_', ' ')}): "
                               f"{last.reason or 'no reason was recorded'}", last.index)
     if any(h.action == "full_rollout" for h in rollout.happened):

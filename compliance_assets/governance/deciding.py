@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from compliance_assets.errors import Misused
 from compliance_assets.evidence import inbox
@@ -77,6 +77,19 @@ def hand_in(river: River, statement: Statement, assertion: Assertion) -> Path:
     check_decision(envelope, statement, river.archive.in_force())
     inbox.require_counter(river.archive, envelope, statement)
     return inbox.put(river.home.inbox, envelope)
+
+
+def decide_standing(river: River, system: str, purpose: Literal["decommission", "legal-hold"], subject: Digest, environment: str,
+                    shown: Any, signer: Signer, decision: Kind, rationale: str) -> tuple[Statement, Path]:
+    """Sign a decision about a system as such: that it goes out of service, or that its evidence is held."""
+    _reason(rationale)
+    body = Decision(
+        decision=decision, person=signer.person, role=signer.role,
+        scope=Scope(purpose=purpose, system=system, environment=environment, rollout=""), issued=rfc3339(river.now()), expires="",
+        definition=river.archive.definition_in_force(system) or "", trust_policy=river.organisation.digest, ledger=river.archive.head(),
+        shown=river.archive.artefacts.put_bytes(canonical_json(shown)), opened_seconds=0, rationale=rationale.strip(),
+        nonce=secrets.token_hex(16), demonstration=river.organisation.demonstration)
+    return sign_statement(river, Statement(((purpose, subject),), body), signer)
 
 
 def meet_condition(river: River, system: str, condition: str, signer: Signer, rationale: str) -> tuple[Statement, Path]:

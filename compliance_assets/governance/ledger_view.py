@@ -78,6 +78,9 @@ def line(record: Record) -> Line:
         share = f" ({float(body.share):.0%} of requests)" if body.action == "canary_started" else ""
         return Line(record.index, kind, body.system, f"{body.action.replace('_', ' ')} in {body.environment}{share}", "", body.at,
                     body.launcher)
+    if kind == "reconciliation":
+        said = f"what serves in {body.environment} {'agrees with the ledger again' if body.agrees else 'is not what the ledger says'}"
+        return Line(record.index, kind, body.system, said, "", body.at, body.launcher)
     if kind == "exception":
         return Line(record.index, kind, body.system, f"exception to {body.gate} asked for, until {body.expires[:10]}", "", body.at,
                     body.requested_by)
@@ -88,7 +91,8 @@ def line(record: Record) -> Line:
 
 _ABOUT = {"release": "a release", "definition": "a definition", "trust-policy": "organisation.yaml", "return": "an emergency act",
           "exception": "an exception", "condition": "that a condition is met",
-          "document": "a text of the documentation", "runbook": "a step done by hand"}
+          "document": "a text of the documentation", "runbook": "a step done by hand",
+          "decommission": "that a system goes out of service", "legal-hold": "that evidence is held"}
 _DECIDED = {"approve": "approved", "reject": "rejected", "defer": "deferred", "revoke": "revoked a decision about"}
 
 

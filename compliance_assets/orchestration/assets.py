@@ -18,6 +18,7 @@ import dagster as dg
 
 from compliance_assets.orchestration.io import DigestsOnly
 from compliance_assets.orchestration.jobs import jobs_of, schedules_of
+from compliance_assets.orchestration.reconciling import reconciliation_sensor
 from compliance_assets.orchestration.refusing import refuse
 from compliance_assets.orchestration.resources import driver_of, opened, tag_run
 from compliance_assets.orchestration.sensors import sensors_of
@@ -51,7 +52,8 @@ def system_definitions(folder: Path) -> dg.Definitions:
     jobs = jobs_of(definition)
     watch = watch_job(definition)
     return dg.Definitions(assets=[*made, monitor_of(definition)], jobs=[*jobs.every, watch], schedules=schedules_of(definition, jobs),
-                          sensors=[*sensors_of(definition, jobs), *watching_sensors(definition, jobs, watch)])
+                          sensors=[*sensors_of(definition, jobs), *watching_sensors(definition, jobs, watch),
+                                   reconciliation_sensor(definition)])
 
 
 def build_system_assets(definition: Definition) -> list[dg.AssetsDefinition]:

@@ -13,13 +13,16 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import dagster as dg
 
-from compliance_assets.errors import ComplianceError
+from compliance_assets.errors import ComplianceError, OutOfTurn
+from compliance_assets.evidence.conditions import overdue
+from compliance_assets.evidence.exceptions import excuse_for
 from compliance_assets.governance import monitoring
 from compliance_assets.governance.review import open_review
 from compliance_assets.orchestration.resources import TAG_SYSTEM, opened
 from compliance_assets.policy.definition import Definition
 from compliance_assets.policy.gates import Verdict, judge
 from compliance_assets.policy.watching import is_drift
+from compliance_assets.trust.canonical import Digest, parse_canonical
 
 if TYPE_CHECKING:
     from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition as Job
@@ -210,6 +213,8 @@ def missing(river: River, system: str, instance: dg.DagsterInstance, retrain: st
     if slot is not None and not monitoring.has_answered(river, system, slot, yesterday):
         yield {"event": "expected_answers_absent", "system": system,
                "said": f"the model in production has no logged answer since {yesterday}"}
+    if slot is not None:
+        yield from _no_longer_covered(river, system, slot)
     staged = [record for record in river.archive.made_by(system, "model_registration") if record.body.outcome == "passed"]
     deployed = {record.body.staged for record in river.archive.deployments(declared.deployment.environment)}
     if staged and staged[-1].body.output not in deployed and not _rejected(river, system):
@@ -217,6 +222,26 @@ def missing(river: River, system: str, instance: dg.DagsterInstance, retrain: st
         if waited.total_seconds() > declared.approval.valid_seconds:
             yield {"event": "staged_model_stale", "system": system,
                    "said": f"release {staged[-1].body.output[:12]} has waited {waited.days} days for people"}
+
+
+def _no_longer_covered(river: River, system: str, slot: Slot) -> Iterator[dict[str, object]]:
+    """The model in production rests on an exception that lapsed, or on an approval whose condition was not met on its day.
+
+    Nothing is switched off by this: whether to go back, to mend or to renew is for people, who are told every day.
+    """
+    approval = parse_canonical(river.archive.artefacts.get_bytes(Digest.parse(slot.approval)))
+    evaluated = river.archive.executions_of(Digest.parse(approval["evaluation_report"]))[-1]
+    excuse = excuse_for(river.archive, evaluated, river.now())
+    if evaluated.body.outcome == "failed" and not excuse:
+        yield {"event": "exception_expired", "system": system,
+               "said": f"the model in production failed a gate and is no longer excepted: {'; '.join(excuse.because)}. Roll back "
+                       f"(`compliance rollback {system}`), or bring a mended release"}
+    for digest in approval["decisions"]:
+        for record in river.archive.find(Digest.parse(digest), "statement"):
+            why = overdue(river.archive, record, river.now())
+            if why:
+                yield {"event": "condition_overdue", "system": system,
+                       "said": f"the model in production was approved by {record.body.person} under a condition, but {why}"}
 
 
 def _rejected(river: River, system: str) -> bool:
@@ -228,9 +253,14 @@ def _rejected(river: River, system: str) -> bool:
 
 def due_before(cron: str, moment: datetime) -> datetime:
     """The last moment, not after `moment`, at which the schedule asks for a run (UTC)."""
-    from dagster._utils.schedules import reverse_cron_string_iterator
-
-    return next(reverse_cron_string_iterator(moment.timestamp(), cron, "UTC"))
+    # Dagster's own reading of the schedule, through its public door: a window between two ticks ends at a tick.
+    windows = dg.TimeWindowPartitionsDefinition(start=datetime(1970, 1, 1, tzinfo=UTC), fmt="%Y-%m-%d %H:%M", cron_schedule=cron,
+                                                timezone="UTC")
+    with dg.partition_loading_context(effective_dt=moment):
+        last = windows.get_last_partition_window()
+    if last is None:
+        raise OutOfTurn(f"The schedule {cron} never asks for anything.", rule="schedule", value=cron, remedy="Write another.")
+    return last.end
 
 
 def _moment(text: str) -> datetime:

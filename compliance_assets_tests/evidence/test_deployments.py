@@ -13,7 +13,7 @@ from compliance_assets.evidence.deployments import WHOLE, DesiredState, desired_
 from compliance_assets.evidence.records import DeploymentStep
 from compliance_assets.trust.canonical import sha256_bytes
 
-ACTIONS = ("intent", "shadow_started", "canary_started", "full_rollout", "aborted", "rolled_back", "withdrawn")
+ACTIONS = ("intent", "shadow_started", "canary_started", "full_rollout", "aborted", "rolled_back", "withdrawn", "decommissioned")
 
 
 @dataclass(frozen=True)

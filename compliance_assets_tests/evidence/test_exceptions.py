@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -18,13 +19,15 @@ from compliance_assets.evidence.records import Statement
 from compliance_assets.governance.deciding import revoke_decision
 from compliance_assets.governance.excepting import Asked, ask_for_exception, decide_exception
 from compliance_assets.governance.export import export
+from compliance_assets.governance.monitoring import in_production
 from compliance_assets.governance.review import review_document
 from compliance_assets.governance.verification import verify
+from compliance_assets.orchestration.watching import _no_longer_covered
 from compliance_assets.pipeline import River, advance, open_river
 from compliance_assets.policy.gates import Finding, GateReport, Verdict
 from compliance_assets.stages.s8_deployment import _exceptions
 from compliance_assets.trust.canonical import Digest, rfc3339
-from compliance_assets_tests.evidence.forging import Forger
+from compliance_assets_tests.evidence.forging import Forger, simulated_rollout
 from compliance_assets_tests.project import (
     ENGINEER,
     GOVERNANCE,
@@ -150,6 +153,11 @@ def test_a_release_under_an_exception_is_reviewed_approved_and_verified_with_it_
     late: Any = type("Work", (), {"archive": river.archive, "now": lambda: datetime.now(UTC) + LATER})
     finding = _exceptions(late, approval.value)  # type: ignore[arg-type]
     assert not finding and "it expired at" in str(finding.value)
+    simulated_rollout(river, SYSTEM)
+    slot = in_production(river, SYSTEM)
+    assert slot is not None and not list(_no_longer_covered(river, SYSTEM, slot))
+    (alert,) = _no_longer_covered(replace(river, now=late.now), SYSTEM, slot)
+    assert alert["event"] == "exception_expired" and "it expired at" in str(alert["said"])
     exported = export(river.archive, SYSTEM, tmp_path / "bundle")
     found = vb.Bundle(tmp_path / "bundle")
     found.verify(f"{exported.size}:{exported.root}", exported.first_trust_policy)

@@ -16,9 +16,11 @@ from compliance_assets.evidence.change_class import release_change
 from compliance_assets.evidence.conditions import conditions_of, overdue
 from compliance_assets.evidence.decisions import standing
 from compliance_assets.evidence.records import Statement
-from compliance_assets.governance.deciding import _sign, decide_release, meet_condition, revoke_decision
+from compliance_assets.governance.deciding import decide_release, meet_condition, revoke_decision, sign_statement
 from compliance_assets.governance.export import export
+from compliance_assets.governance.monitoring import in_production
 from compliance_assets.governance.review import open_review, review_document
+from compliance_assets.orchestration.watching import _no_longer_covered
 from compliance_assets.pipeline import River, open_river
 from compliance_assets.policy.organisation import check_against
 from compliance_assets.policy.system import ReleaseClass, RequiredApproval
@@ -211,9 +213,20 @@ def test_a_condition_met_in_the_word_of_another_role_is_not_met(conditional: Riv
     signed, path = meet_condition(conditional, SYSTEM, str(one.id), signer(conditional, GOVERNANCE), REASON)
     path.unlink()
     body = signed.body.model_copy(update={"person": OWNER, "role": "technical_owner"})
-    _sign(conditional, Statement(signed.subjects, body), signer(conditional, OWNER))
+    sign_statement(conditional, Statement(signed.subjects, body), signer(conditional, OWNER))
     assert len(inbox.admit(conditional.archive)[0]) == 1
     assert overdue(conditional.archive, one.approval, conditional.now() + IN_A_WEEK)
+
+
+def test_a_condition_that_falls_due_in_production_becomes_an_alert(conditional: River) -> None:
+    assert step(conditional, "approval")
+    simulated_rollout(conditional, SYSTEM)
+    slot = in_production(conditional, SYSTEM)
+    assert slot is not None and not list(_no_longer_covered(conditional, SYSTEM, slot))
+    later = conditional.now() + IN_A_WEEK
+    conditional.now = lambda: later
+    (alert,) = _no_longer_covered(conditional, SYSTEM, slot)
+    assert alert["event"] == "condition_overdue" and WORDS in str(alert["said"])
 
 
 def test_the_auditors_verifier_refuses_a_rollout_after_an_unmet_condition(conditional: River, tmp_path: Path) -> None:
