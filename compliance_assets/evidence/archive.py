@@ -33,7 +33,7 @@ from compliance_assets.trust.signatures import Envelope, sign_envelope, verify_e
 CLOCK_TOLERANCE = timedelta(seconds=5)
 SIGNED_BY: Mapping[str, tuple[str, ...]] = {
     "stage": ("pipeline", "gate"), "reuse": ("pipeline",), "deployment": ("deployer",),
-    "trust-policy": ("log",), "definition": ("pipeline",), "exception": ("pipeline",),
+    "trust-policy": ("log",), "definition": ("pipeline",), "exception": ("pipeline",), "alert": ("pipeline",),
 }
 
 
