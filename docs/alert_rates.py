@@ -99,6 +99,7 @@ CAUSES: dict[str, tuple[str | None, Callable[[random.Random], set[str]]]] = {
     "nothing": (None, lambda draw: fired(healthy(draw))),
     "contract gate passes 70 % instead of 97 %": ("T1", lambda draw: fired(healthy(draw, failing=0.7))),
     "contract gate passes 50 % instead of 97 %": ("T1", lambda draw: fired(healthy(draw, failing=0.5))),
+    "contract gate passes 30 % instead of 97 %": ("T1", lambda draw: fired(healthy(draw, failing=0.3))),
     "fairness margin shrinks from 0.15 to 0.02 in four months": ("T2", lambda draw: fired(healthy(draw, shrinking=True))),
     "fairness fails twice running over sex": ("T3", lambda draw: fired(healthy(draw, twice=True))),
     "approvals take 40 to 110 h instead of 1 to 30 h": ("T4", lambda draw: fired(healthy(draw, slow=True))),

@@ -20,7 +20,7 @@ from compliance_assets.policy.river import RIVER
 
 K = 20
 P = 0.05
-RARELY = 0.0002
+RARELY = 0.001
 """How rarely the moving average of all gates together may fall below its limit at one look while nothing has changed."""
 FEWEST_RUNS, MOST_RUNS, AHEAD = 8, 12, 3
 LATENCY_WINDOW, FEWEST_DECISIONS = timedelta(days=30), 3
@@ -31,7 +31,7 @@ TRIGGERS = {"psi": 0.25, "roc_auc_change": 0.03}
 LEVELS = (0.8, 0.5)
 RULES: dict[str, str] = {
     "T1": "a gate's pass rate declines: the last 20 verdicts against the 20 before (Fisher, one-sided, p < 0.05), or their moving average "
-          "(weight 0.2) below what chance gives twice in ten thousand; both chances shared among the gates that are watched",
+          "(weight 0.2) below what chance gives once in a thousand; both chances shared among the gates that are watched",
     "T2": "the fairness margin falls over 8 to 12 runs: Mann-Kendall p < 0.05 and used up within 12 more runs (Theil-Sen), or the line of "
           "the last 8 reaches the bound within 3 runs",
     "T3": "two fairness verdicts running fail over the same attribute",
@@ -86,7 +86,7 @@ def _declining(history: History) -> Iterator[Found]:
         earlier = [one.passed for one in series[:-K]]
         # The lower end of what the rate before may have been: a rate that few verdicts overstate would make every failure an alarm.
         known = wilson(sum(earlier), len(earlier))
-        start = known[0] if known is not None else 0.0
+        start = math.floor(100 * known[0]) / 100 if known is not None else 0.0
         average, limit = statistics.ewma(start, recent), statistics.ewma_limit(start, K, RARELY / share)
         if p < P / share or average < limit:
             yield Found("T1", f"{stage} {gate}", f"{sum(recent)} of the last {K} verdicts passed, {sum(before)} of the {K} before",
