@@ -23,6 +23,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "run": ("work:run", "Drive a system's stages through the river."),
     "status": ("work:status", "Where each system stands, and what it waits for."),
     "dashboard": ("inspect:dashboard", "Trends: gate success, fairness failures, time to production, what was blocked."),
+    "alerts": ("alerts:alerts", "Trends that somebody must look at: list, look now, acknowledge, close."),
     "review": ("decide:review", "What an approver sees before deciding."),
     "approve": ("decide:approve", "Approve the release in review, signed with your own key."),
     "reject": ("decide:reject", "Reject the release in review, with a reason."),

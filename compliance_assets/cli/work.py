@@ -77,11 +77,14 @@ def drive_and_show(river: River, system: str, start: str, stop: str, as_json: bo
 @json_option
 def status(system: str | None, root: Path | None, as_json: bool) -> None:
     """Where each system stands, and what it waits for."""
+    from compliance_assets.governance.pending import pending
     from compliance_assets.governance.standing import standing_of
 
     river = open_project(root, writer=False)
     found = [standing_of(river, name) for name in ((system,) if system else river.systems)]
+    reviews = {entry["system"]: pending(river, entry["system"]) for entry in found}
     if as_json:
+        found = [{**entry, "pending_reviews": [one.as_json() for one in reviews[entry["system"]]]} for entry in found]
         shown.as_json({"home": str(river.home.path), "profile": river.organisation.profile,
                        "ledger": river.archive.head().model_dump(), "systems": found})
         return
@@ -102,6 +105,9 @@ def status(system: str | None, root: Path | None, as_json: bool) -> None:
             for sentence in stage["failures"]:
                 click.echo(click.style(f"        {sentence}", fg="red"))
         click.echo(f"  {click.style('waits for: ', bold=True)}{entry['waits_for']}")
+        if reviews[entry["system"]]:
+            shown.table([(f"  {one.what}", one.about, one.since[:19], one.waits_for, one.how) for one in reviews[entry["system"]]],
+                        ("  pending review", "about", "since", "waits for", "look at it with"))
 
 
 @click.command()

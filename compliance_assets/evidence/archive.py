@@ -34,6 +34,7 @@ CLOCK_TOLERANCE = timedelta(seconds=5)
 SIGNED_BY: Mapping[str, tuple[str, ...]] = {
     "stage": ("pipeline", "gate"), "reuse": ("pipeline",), "deployment": ("deployer",),
     "trust-policy": ("log",), "definition": ("pipeline",), "exception": ("pipeline",), "reconciliation": ("deployer",),
+    "alert": ("pipeline",),
 }
 
 

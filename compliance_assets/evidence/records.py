@@ -26,10 +26,11 @@ DEPLOYMENT = "urn:compliance-assets:deployment:v1"
 TRUST_POLICY = "urn:compliance-assets:trust-policy:v1"
 DEFINITION = "urn:compliance-assets:definition:v1"
 EXCEPTION = "urn:compliance-assets:exception:v1"
+ALERT = "urn:compliance-assets:alert:v1"
 RECONCILIATION = "urn:compliance-assets:reconciliation:v1"
 KINDS: Mapping[str, str] = {STAGE: "stage", REUSE: "reuse", DECISION: "decision", DEPLOYMENT: "deployment",
                             TRUST_POLICY: "trust-policy", DEFINITION: "definition", EXCEPTION: "exception",
-                            RECONCILIATION: "reconciliation"}
+                            RECONCILIATION: "reconciliation", ALERT: "alert"}
 
 
 class Predicate(BaseModel):
@@ -242,11 +243,40 @@ class Reconciliation(Predicate):
     demonstration: bool
 
 
-Body = StageExecution | StageReuse | Decision | DeploymentStep | TrustPolicy | DefinitionProposed | ExceptionRequested | Reconciliation
+class Alert(Predicate):
+    """A trend that a rule found, and what people did about it: opened by a rule, acknowledged and closed by people with a reason.
+
+    It states data and names no cause, judges nothing and lets nothing pass. `original` is empty for `opened`, else the statement digest
+    of the opening.
+    """
+
+    system: str
+    rule: Literal["T1", "T2", "T3", "T4", "T5", "T6", "T7", "T8"]
+    about: str
+    """The series or thing within the system: a gate, an attribute, an exception, a staged model."""
+    event: Literal["opened", "acknowledged", "closed"]
+    said: str
+    window: str
+    n: int
+    statistic: dict[str, str]
+    owner: str
+    """Roles that answer for it."""
+    newest: int
+    """Ledger index of the newest entry that the statistic rests on: a closed alert opens again on newer ones only."""
+    original: str = ""
+    by: str
+    """Who said so: the name of the process that looked, or of the person."""
+    reason: str = ""
+    at: str
+    demonstration: bool
+
+
+Body = (StageExecution | StageReuse | Decision | DeploymentStep | TrustPolicy | DefinitionProposed | ExceptionRequested | Reconciliation
+        | Alert)
 TYPES: Mapping[str, type[Predicate]] = {STAGE: StageExecution, REUSE: StageReuse, DECISION: Decision,
                                         DEPLOYMENT: DeploymentStep, TRUST_POLICY: TrustPolicy,
                                         DEFINITION: DefinitionProposed, EXCEPTION: ExceptionRequested,
-                                        RECONCILIATION: Reconciliation}
+                                        RECONCILIATION: Reconciliation, ALERT: Alert}
 
 
 @dataclass(frozen=True)

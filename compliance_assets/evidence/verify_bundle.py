@@ -44,9 +44,9 @@ STATEMENT = "https://in-toto.io/Statement/v1"
 URN = "urn:compliance-assets:"
 KINDS = {f"{URN}stage-execution:v1": "stage", f"{URN}stage-reuse:v1": "reuse", f"{URN}decision:v1": "decision",
          f"{URN}deployment:v1": "deployment", f"{URN}trust-policy:v1": "trust-policy", f"{URN}definition:v1": "definition",
-         f"{URN}exception:v1": "exception", f"{URN}reconciliation:v1": "reconciliation"}
+         f"{URN}exception:v1": "exception", f"{URN}reconciliation:v1": "reconciliation", f"{URN}alert:v1": "alert"}
 SIGNED_BY = {"stage": ("pipeline", "gate"), "reuse": ("pipeline",), "deployment": ("deployer",), "trust-policy": ("log",),
-             "definition": ("pipeline",), "exception": ("pipeline",), "reconciliation": ("deployer",)}
+             "definition": ("pipeline",), "exception": ("pipeline",), "reconciliation": ("deployer",), "alert": ("pipeline",)}
 SUBJECTS = ("staged-model", "model", "evaluation-report", "integration-report", "dataset", "definition", "environment", "rollout")
 SEVERITY = ("PASS", "NOT_APPLICABLE", "NOT_RUN", "INCONCLUSIVE", "INSUFFICIENT_DATA", "FAIL", "ERROR")
 LINKS = {"dataset": {}, "features": {"dataset": "dataset"}, "candidate_model": {"features": "features"},

@@ -6,7 +6,7 @@ Numbers come from records as they stand; what was not measured says so, and ever
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from compliance_assets.evidence.archive import Record
 from compliance_assets.governance.charts.findings import name_words, strip_svg
@@ -36,12 +36,28 @@ class Row:
     note: str
     strip: str
     entry: int
+    incumbent: str = ""
+    """What the same question found of the model in production then, on its own holdout; empty where it was not asked."""
+    incumbent_interval: str = ""
+    incumbent_entry: int | None = None
 
 
-def rows(record: Record, gates: Sequence[str] = ()) -> tuple[Row, ...]:
-    """What a record's gates found, one line each; of these gates only, where some are named."""
-    return tuple(_row(report, finding, record.index) for report in record.body.reports if not gates or report.gate in gates
-                 for finding in report.findings)
+def rows(record: Record, gates: Sequence[str] = (), incumbent: Record | None = None) -> tuple[Row, ...]:
+    """What a record's gates found, one line each; of these gates only, where some are named.
+
+    `incumbent`: the evaluation of the model in production then, whose findings of the same name stand beside.
+    """
+    before = {finding.id: finding for report in incumbent.body.reports for finding in report.findings} if incumbent is not None else {}
+    return tuple(_beside(_row(report, finding, record.index), before.get(finding.id), incumbent)
+                 for report in record.body.reports if not gates or report.gate in gates for finding in report.findings)
+
+
+def _beside(row: Row, before: Finding | None, incumbent: Record | None) -> Row:
+    if before is None or incumbent is None or measured(before.value) is None or row.gate == "drift":
+        return row
+    lower, upper = measured(before.lower), measured(before.upper)
+    return replace(row, incumbent=shown(measured(before.value)), incumbent_entry=incumbent.index,
+                   incumbent_interval=f"{shown(lower)} to {shown(upper)}" if lower is not None and upper is not None else "")
 
 
 def _row(report: GateReport, finding: Finding, entry: int) -> Row:

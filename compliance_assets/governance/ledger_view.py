@@ -84,6 +84,8 @@ def line(record: Record) -> Line:
     if kind == "exception":
         return Line(record.index, kind, body.system, f"exception to {body.gate} asked for, until {body.expires[:10]}", "", body.at,
                     body.requested_by)
+    if kind == "alert":
+        return Line(record.index, kind, body.system, f"alert {body.rule} about {body.about} {body.event}", "", body.at, body.by)
     if kind == "definition":
         return Line(record.index, kind, body.system, "definition proposed", "", body.at, body.proposed_by)
     return Line(record.index, kind, "", "trust policy (organisation.yaml)", "", body.at, "the log's key")

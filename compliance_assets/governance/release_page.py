@@ -98,7 +98,7 @@ def release_page(river: River, one: Candidate) -> dict[str, Any]:
         page |= {"groups": group_bars.chart(report, minimum), "curve": reliability.chart(report), "evaluation": record,
                  "robustness": bounded_bars.robustness(record.body.reports),
                  "noise": robustness_curve.chart(report), "drift": bounded_bars.drift(record.body.reports),
-                 "findings": rows(record), "holdout": report["rows"] if "rows" in report else None,
+                 "findings": rows(record, incumbent=incumbent_of(river, record)), "holdout": report["rows"] if "rows" in report else None,
                  "opened": opened(record)}
     if "integration_report" in one.chain:
         page["integration"] = rows(one.chain["integration_report"])
@@ -106,6 +106,16 @@ def release_page(river: River, one: Candidate) -> dict[str, Any]:
         if stage in one.chain and one.chain[stage].body.outcome == "failed":
             page["findings"] = rows(one.chain[stage])
     return page | _decision(river, one, said)
+
+
+def incumbent_of(river: River, evaluation: Record) -> Record | None:
+    """The evaluation of the model that was in production when this one was evaluated; None where nothing was, or none is on record."""
+    if "production" not in evaluation.body.references:
+        return None
+    model = evaluation.body.references["production"]
+    found = [record for record in river.archive.find(Digest.parse(model), "input") if record.body.stage == "model_evaluation"
+             and record.body.inputs["candidate_model"] == model and record.body.outcome != "error" and record.index < evaluation.index]
+    return found[-1] if found else None
 
 
 def opened(record: Record) -> str:

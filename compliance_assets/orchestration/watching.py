@@ -17,6 +17,7 @@ from compliance_assets.errors import ComplianceError, OutOfTurn
 from compliance_assets.evidence.conditions import overdue
 from compliance_assets.evidence.exceptions import excuse_for
 from compliance_assets.governance import monitoring
+from compliance_assets.governance.alerts.keeping import look
 from compliance_assets.governance.review import open_review
 from compliance_assets.orchestration.resources import TAG_SYSTEM, opened
 from compliance_assets.policy.definition import Definition
@@ -105,7 +106,7 @@ def watch_job(definition: Definition) -> Job:
 
 def watching_sensors(definition: Definition, jobs: SystemJobs, watch: Job) -> list[dg.SensorDefinition]:
     """The alerts, and the drift sensor where the declaration says what drift is."""
-    told = [check_alerts(definition, watch), absence_sensor(definition, jobs)]
+    told = [check_alerts(definition, watch), absence_sensor(definition, jobs), trend_sensor(definition)]
     return [drift_sensor(definition, jobs, watch), *told] if definition.system.retraining.on_drift else told
 
 
@@ -196,6 +197,25 @@ def absence_sensor(definition: Definition, jobs: SystemJobs) -> dg.SensorDefinit
         return dg.SensorResult(skip_reason=dg.SkipReason(said), cursor=cursor)
 
     return absent
+
+
+def trend_sensor(definition: Definition) -> dg.SensorDefinition:
+    """Once an hour: the rules T1 to T8 over the records, and once a day a verification of everything; what is new becomes an alert."""
+    system, root = definition.system.system, definition.root
+
+    @dg.sensor(name=f"{system}_trends", minimum_interval_seconds=3600, default_status=dg.DefaultSensorStatus.RUNNING,
+               description=trend_sensor.__doc__)
+    def trends(context: dg.SensorEvaluationContext) -> Tick:
+        from compliance_assets.orchestration.sensors import tell
+
+        river = opened(root)
+        today = river.now().astimezone(UTC).strftime("%Y-%m-%d")
+        found = look(river, system, thorough=context.cursor != today)
+        tell(root, found)
+        said = "; ".join(str(one["said"]) for one in found) or "Nothing new."
+        return dg.SensorResult(skip_reason=dg.SkipReason(said[:2000]), cursor=today)
+
+    return trends
 
 
 def missing(river: River, system: str, instance: dg.DagsterInstance, retrain: str) -> Iterator[dict[str, object]]:

@@ -12,6 +12,8 @@ from starlette.responses import JSONResponse, RedirectResponse, Response
 from compliance_assets.errors import Misused
 from compliance_assets.evidence.provenance import trace
 from compliance_assets.governance import definition_history, health, ledger_view
+from compliance_assets.governance.alerts.keeping import alerts_of
+from compliance_assets.governance.alerts.rules import RULES
 from compliance_assets.governance.artefact_view import shown_artefact
 from compliance_assets.governance.candidates import candidate_at, candidates, fate, latest
 from compliance_assets.governance.dashboard.measures import WINDOW
@@ -94,6 +96,14 @@ def _dashboard(river: River, asked: Asked, common: Mapping[str, Any]) -> Respons
     names = [asked["system"]] if "system" in asked else list(river.systems)
     return _show("dashboard.html", river, common, section="dashboard", days=WINDOW.days,
                  shown=[(river.definition(name).system, dashboard(river, name)) for name in names])
+
+
+def _alerts(river: River, asked: Asked, common: Mapping[str, Any]) -> Response:
+    listed = []
+    for name in river.systems:
+        found = alerts_of(river, name)
+        listed.append((river.definition(name).system, [one for one in found if not one.closed], [one for one in found if one.closed]))
+    return _show("alerts.html", river, common, section="alerts", systems=listed, rules=RULES)
 
 
 def _run(river: River, asked: Asked, common: Mapping[str, Any]) -> Response:
@@ -222,6 +232,7 @@ VIEWS: tuple[tuple[str, View], ...] = (
     (rf"/systems/{_SYSTEM}/releases", _releases),
     (r"/releases", _releases),
     (r"/dashboard", _dashboard),
+    (r"/alerts", _alerts),
     (rf"/systems/{_SYSTEM}/dashboard", _dashboard),
     (rf"/runs/(?P<run>{RUN.pattern})", _run),
     (r"/ledger", _ledger),

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from compliance_assets.evidence import exceptions
 from compliance_assets.evidence.archive import Record
 from compliance_assets.pipeline import River
 from compliance_assets.policy.gates import Finding, GateReport, Verdict
@@ -80,6 +81,37 @@ class Decided:
 
 
 @dataclass(frozen=True)
+class Excepted:
+    """One exception that was asked for. `about`: gate and findings, so that the same one asked for again is told; `granted` by people."""
+
+    about: str
+    at: datetime
+    index: int
+    granted: bool
+    expires: datetime
+
+
+@dataclass(frozen=True)
+class FromBaseline:
+    """How far one evaluation was from the baseline, by one metric over one attribute."""
+
+    metric: str
+    over: str
+    value: float
+    at: datetime
+    index: int
+
+
+@dataclass(frozen=True)
+class StagedWaiting:
+    """The newest staged release, where it was neither deployed nor rejected."""
+
+    staged: str
+    at: datetime
+    index: int
+
+
+@dataclass(frozen=True)
 class History:
     """Everything the dashboard counts for one system, each list oldest first."""
 
@@ -105,6 +137,11 @@ class History:
     reused: int
     holdouts: dict[str, int]
     """How many definite evaluations each feature set's holdout has answered."""
+    exceptions: tuple[Excepted, ...] = ()
+    baseline: tuple[FromBaseline, ...] = ()
+    staged_waiting: tuple[StagedWaiting, ...] = ()
+    sla_hours: float = 48.0
+    """How long an approval holds, as declared: who decides later than that is late (this project's own reading)."""
 
 
 def history_of(river: River, system: str) -> History:
@@ -130,7 +167,9 @@ def history_of(river: River, system: str) -> History:
                parse_rfc3339(record.body.at), record.index) for record in steps if record.body.action in ("rolled_back", "withdrawn")),
         tuple(record.index for record in stages if not record.body.definition_in_force),
         tuple((parse_rfc3339(record.body.at), record.index) for record in river.archive.of_kind("definition", system)),
-        len(stages), len(river.archive.of_kind("reuse", system)), _holdouts(evaluated))
+        len(stages), len(river.archive.of_kind("reuse", system)), _holdouts(evaluated), tuple(_exceptions(river, system)),
+        tuple(_from_baseline(evaluated)), tuple(_staged_waiting(stages, steps, river, system)),
+        river.definition(system).system.approval.valid_seconds / 3600)
 
 
 def margin_of(finding: Finding) -> float | None:
@@ -217,6 +256,32 @@ def _blocked(river: River, system: str, stages: list[Record], steps: list[Record
         if record.body.stage == "integration_testing" and record.body.output == river.head(system, "integration_report") \
                 and record.body.output not in approved:
             yield Blocked("waiting", _at(record), record.index)
+
+
+def _exceptions(river: River, system: str) -> Iterable[Excepted]:
+    for record in river.archive.of_kind("exception", system):
+        body, at = record.body, parse_rfc3339(record.body.at)
+        about = f"{body.gate}: {', '.join(sorted(str(finding['id']) for finding in body.findings))}"
+        heard = exceptions.standing(river.archive, record, river.now())
+        yield Excepted(about, at, record.index, bool(heard.approvers) and not heard.missing, parse_rfc3339(body.expires))
+
+
+def _from_baseline(evaluated: Iterable[Record]) -> Iterable[FromBaseline]:
+    for record in evaluated:
+        for report in record.body.reports:
+            for finding in report.findings if report.gate == "drift" else ():
+                if finding.id.startswith("drift.baseline.") and finding.value is not None:
+                    parts = finding.id.split(".")
+                    yield FromBaseline(parts[-1], parts[2] if len(parts) > 3 else "all", float(finding.value), _at(record), record.index)
+
+
+def _staged_waiting(stages: Iterable[Record], steps: Iterable[Record], river: River, system: str) -> Iterable[StagedWaiting]:
+    staged = [record for record in stages if record.body.stage == "model_registration" and record.body.outcome == "passed"]
+    if not staged or any(step.body.staged == staged[-1].body.output for step in steps):
+        return
+    heard = river.archive.decisions_on(Digest.parse(staged[-1].body.output), "staged-model")
+    if not any(one.body.decision == "reject" for one in heard):
+        yield StagedWaiting(staged[-1].body.output, _at(staged[-1]), staged[-1].index)
 
 
 def _holdouts(evaluated: Iterable[Record]) -> dict[str, int]:

@@ -1,0 +1,106 @@
+"""alerts: trends that somebody must look at; look now, acknowledge, close."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import click
+
+from compliance_assets.cli import shown
+from compliance_assets.cli.options import json_option, open_project, root_option
+
+COLOURS = {"open": "red", "acknowledged": "yellow", "closed": "bright_black"}
+
+
+@click.group(invoke_without_command=True)
+@click.option("--of", "system", metavar="SYSTEM", help="Of this system only.")
+@click.option("--all", "every", is_flag=True, help="The closed ones too.")
+@root_option
+@json_option
+@click.pass_context
+def alerts(context: click.Context, system: str | None, every: bool, root: Path | None, as_json: bool) -> None:
+    """List the alerts T1 to T8 that are open: rule, window, cases, statistic, owner, and what people did.
+
+    They are opened by the rules (Dagster's sensor asks them every hour; `compliance alerts look` does it now) and closed by people.
+    """
+    if context.invoked_subcommand is not None:
+        return
+    from compliance_assets.governance.alerts.keeping import alerts_of
+    from compliance_assets.governance.alerts.rules import RULES
+
+    river = open_project(root, writer=False)
+    found = [one for name in ((system,) if system else river.systems) for one in alerts_of(river, name) if every or one.state != "closed"]
+    if as_json:
+        shown.as_json({"alerts": [one.as_json() for one in found], "rules": RULES})
+        return
+    if not found:
+        click.echo("No alert is open." if not every else "No alert is on record.")
+    for one in found:
+        body = one.opened.body
+        shown.heading(f"#{one.opened.index} {body.rule} {body.system}: {body.about}")
+        click.echo(click.style(one.state, fg=COLOURS[one.state]) + f"  opened {body.at[:19]} UTC, for {body.owner}")
+        click.echo(f"  {body.said} ({body.window}, n {body.n}; {', '.join(f'{name} {value}' for name, value in body.statistic.items())})")
+        click.echo(click.style(f"  rule: {RULES[body.rule]}", dim=True))
+        for record in (one.acknowledged, one.closed):
+            if record is not None:
+                click.echo(f"  {record.body.event} by {record.body.by} at {record.body.at[:19]} (#{record.index}): {record.body.reason}")
+
+
+@alerts.command()
+@click.option("--of", "system", metavar="SYSTEM", help="Of this system only.")
+@click.option("--verify", "thorough", is_flag=True, help="Verify everything on record too (T7).")
+@root_option
+@json_option
+def look(system: str | None, thorough: bool, root: Path | None, as_json: bool) -> None:
+    """Ask the rules now; what is new goes into the ledger and through the declared channels. Exit 1 if anything is new."""
+    from compliance_assets.governance.alerts.keeping import look as look_now
+    from compliance_assets.governance.delivering import deliver
+
+    river = open_project(root)
+    found = [one for name in ((system,) if system else river.systems) for one in look_now(river, name, thorough=thorough)]
+    failed = deliver(river.home.logs, river.archive.in_force().alerts, found)
+    if as_json:
+        shown.as_json({"new": found, "not_delivered": list(failed)})
+    else:
+        for one in found:
+            entry = f"#{one['ledger_index']}" if "ledger_index" in one else f"not recorded: {one['not_recorded']}"
+            click.echo(click.style("New  ", fg="red") + f"[{one['system']}] {one['said']} ({entry})")
+        for said in failed:
+            click.echo(click.style("Not delivered  ", fg="yellow") + said, err=True)
+        if not found:
+            click.echo("Nothing new.")
+    if found:
+        raise click.exceptions.Exit(1)
+
+
+def _answer(index: int, event: Literal["acknowledged", "closed"], person: str, reason: str, root: Path | None, as_json: bool) -> None:
+    from compliance_assets.governance.alerts.keeping import answer
+
+    record = answer(open_project(root), index, event, person, reason)
+    if as_json:
+        shown.as_json({"alert": index, "event": event, "by": person, "ledger_index": record.index, "statement": str(record.digest)})
+    else:
+        click.echo(f"Alert #{index} {event} by {person}: ledger #{record.index}.")
+
+
+@alerts.command()
+@click.argument("index", type=click.IntRange(min=0))
+@click.option("--as", "person", required=True, metavar="PERSON", help="Your id in organisation.yaml.")
+@click.option("--reason", required=True, help="What you are doing about it (20 characters or more).")
+@root_option
+@json_option
+def acknowledge(index: int, person: str, reason: str, root: Path | None, as_json: bool) -> None:
+    """Record that PERSON has seen the alert that ledger entry INDEX opened, and what they do about it."""
+    _answer(index, "acknowledged", person, reason, root, as_json)
+
+
+@alerts.command()
+@click.argument("index", type=click.IntRange(min=0))
+@click.option("--as", "person", required=True, metavar="PERSON", help="Your id in organisation.yaml.")
+@click.option("--reason", required=True, help="What was found and done (20 characters or more).")
+@root_option
+@json_option
+def close(index: int, person: str, reason: str, root: Path | None, as_json: bool) -> None:
+    """Close the alert that ledger entry INDEX opened. It opens again only if newer evidence raises it."""
+    _answer(index, "closed", person, reason, root, as_json)
