@@ -56,6 +56,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "reproduce": ("inspect:reproduce", "Execute a run's stages 1 to 4 again from the record alone, and compare."),
     "export": ("inspect:export", "An auditor's bundle, with its own verifier."),
     "modelcard": ("inspect:modelcard", "The model card of a candidate, made from evidence alone."),
+    "engineering": ("telemetry:engineering", "Durations, resources, bottleneck; what changed before a stage failed."),
+    "telemetry": ("telemetry:telemetry", "Prometheus metrics and OpenTelemetry traces, from the ledger."),
     "runbook": ("byhand:runbook", "Do the stages by hand, step by step, with a signed log; the same gates."),
     "dossier": ("documents:dossier", "Annex IV, AISDP modules, instructions, datasheet: from evidence, gaps marked."),
     "sign-part": ("documents:sign_part", "Sign the text of a part of the documents that only people can write."),

@@ -413,8 +413,8 @@ def _check_words(body: Decision) -> None:
         try:
             date.fromisoformat(body.due)
         except ValueError as error:
-            raise UntrustedEvidence(f"The conditions of {body.person} are due on no day: {body.due!r:.40}.", rule="decision", value=body.due,
-                                    remedy="Leave it out; approve again with --by YYYY-MM-DD.") from error
+            raise UntrustedEvidence(f"The conditions of {body.person} are due on no day: {body.due!r:.40}.", rule="decision",
+                                    value=body.due, remedy="Leave it out; approve again with --by YYYY-MM-DD.") from error
     if body.ledger.size < 0:
         raise UntrustedEvidence("No ledger has fewer than no entries.", rule="decision", value=str(body.ledger.size),
                                 remedy="Leave it out.")

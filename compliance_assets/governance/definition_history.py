@@ -98,10 +98,11 @@ def _changes(river: River, definition: Definition, force: Digest | None) -> tupl
         before = parse_canonical(river.archive.artefacts.get_bytes(Digest.parse(found[-1].body.parts)))
     except ComplianceError:
         return None
-    return tuple(_differences("", before, definition.parts()))[:_MOST]
+    return tuple(differences("", before, definition.parts()))[:_MOST]
 
 
-def _differences(where: str, before: object, after: object) -> Iterator[Change]:
+def differences(where: str, before: object, after: object) -> Iterator[Change]:
+    """Every value that differs between two parsed JSON values, below the path `where`."""
     if isinstance(before, dict) and isinstance(after, dict):
         for key in sorted({*before, *after}):
             path = f"{where}.{key}" if where else str(key)
@@ -110,10 +111,10 @@ def _differences(where: str, before: object, after: object) -> Iterator[Change]:
             elif key not in after:
                 yield Change(path, _said(before[key]), None)
             else:
-                yield from _differences(path, before[key], after[key])
+                yield from differences(path, before[key], after[key])
     elif isinstance(before, list | tuple) and isinstance(after, list | tuple) and len(before) == len(after):
         for place, (one, other) in enumerate(zip(before, after, strict=True)):
-            yield from _differences(f"{where}.{place}", one, other)
+            yield from differences(f"{where}.{place}", one, other)
     elif before != after:
         yield Change(where, _said(before), _said(after))
 

@@ -11,7 +11,7 @@ from starlette.responses import JSONResponse, RedirectResponse, Response
 
 from compliance_assets.errors import Misused
 from compliance_assets.evidence.provenance import trace
-from compliance_assets.governance import definition_history, health, ledger_view
+from compliance_assets.governance import definition_history, engineering, health, ledger_view
 from compliance_assets.governance.alerts.keeping import alerts_of
 from compliance_assets.governance.alerts.rules import RULES
 from compliance_assets.governance.artefact_view import shown_artefact
@@ -218,6 +218,12 @@ def _runbook(river: River, asked: Asked, common: Mapping[str, Any]) -> Response:
                  refused=refused, lines=log.lines)
 
 
+def _engineering(river: River, asked: Asked, common: Mapping[str, Any]) -> Response:
+    return _show("engineering.html", river, common, section="engineering", systems=[
+        (name, river.definition(name).system.title, engineering.timings(river, name), engineering.failures(river, name))
+        for name in river.systems])
+
+
 def _health(river: River, asked: Asked, common: Mapping[str, Any]) -> Response:
     return _show("health.html", river, common, section="health", checks=health.checks(river))
 
@@ -251,6 +257,7 @@ VIEWS: tuple[tuple[str, View], ...] = (
     (rf"/documents/{_SYSTEM}/runbook", _runbook),
     (rf"/documents/{_SYSTEM}/(?P<kind>[a-z-]{{1,32}})", _document),
     (rf"/documents/{_SYSTEM}/(?P<kind>[a-z-]{{1,32}})\.json", _document_json),
+    (r"/engineering", _engineering),
     (r"/health", _health),
     (r"/passkeys", enrol),
 )
