@@ -37,11 +37,11 @@ def dataset_digest(frame: pl.DataFrame, key: str | None = None) -> Digest:
     """
     if key is not None:
         frame = _sorted_by(frame, key)
+    types = [logical_type(series.dtype) for series in frame]  # refuses what has no digest, before anything is read
     # Hashing lets go of the interpreter: the columns of a large table side by side take half the time on two cores.
     with ThreadPoolExecutor(max_workers=_AT_ONCE) as several:
         digests = list((several.map if frame.height > _ROWS_AT_ONCE // 4 else map)(_column, frame.get_columns()))
-    columns = [{"name": series.name, "type": logical_type(series.dtype), "digest": digest}
-               for series, digest in zip(frame.get_columns(), digests, strict=True)]
+    columns = [{"name": name, "type": kind, "digest": digest} for name, kind, digest in zip(frame.columns, types, digests, strict=True)]
     return digest_of({"cds": 1, "rows": frame.height, "key": key, "columns": columns})
 
 
