@@ -293,8 +293,12 @@ def deployed(river: River, action: str, **changes: Any) -> int:
         "model": value["model"], "approval": str(approval), "slot": "blue", "share": "1", "step": 2, "previous_model": "",
         "previous_approval": "", "run": action, "launcher": "engineer", "at": "2026-11-25T08:00:00Z", "definition": value["definition"],
         "trust_policy": river.organisation.digest, "composite_version": "", "demonstration": True}
+    from compliance_assets.evidence.verification_summary import NAMED, issue
     from compliance_assets.trust.canonical import rfc3339
 
+    if action == "intent" and NAMED not in changes.get("evidence", {}):
+        verdict = issue(river.archive, river.archive.executions_of(approval)[-1], Digest(value["model"]), "production", (), river.now())
+        changes["evidence"] = {**changes.get("evidence", {}), NAMED: verdict}
     return river.archive.append_deployment(DeploymentStep(**body | {"at": rfc3339(river.now())} | changes)).index
 
 
@@ -307,6 +311,67 @@ def test_a_version_that_was_rolled_back_may_not_be_loaded_again(approved: River)
     deployed(approved, "rolled_back", model="ab" * 32, approval="cd" * 32, previous_model=str(model), previous_approval=approval)
     with pytest.raises(OutOfTurn, match="rolled back"):
         serving_authority(approved.archive, "production", model, "rollout")
+
+
+def _verdict(river: River, role: str = "gate", **changed: Any) -> dict[str, Any]:
+    """What an intent would name as the gate's verdict: the true one with other words, signed with a machine's key."""
+    from compliance_assets.evidence.verification_summary import NAMED, issue
+    from compliance_assets.trust.canonical import canonical_json, parse_canonical
+    from compliance_assets.trust.dsse import sign_envelope
+    from compliance_assets.trust.keys import SigningKey
+
+    approval = river.head(SYSTEM, "approval")
+    assert approval is not None
+    model = Digest(river.value("approval", approval).model_dump()["model"])
+    true = issue(river.archive, river.archive.executions_of(approval)[-1], model, "production", (), river.now())
+    statement = parse_canonical(Envelope.from_bytes(river.archive.artefacts.get_bytes(true)).payload)
+    statement["predicate"].update({name: value for name, value in changed.items() if name not in statement})
+    statement.update({name: value for name, value in changed.items() if name in statement})
+    envelope = sign_envelope(canonical_json(statement), [SigningKey.load(river.home.key_path(role))])
+    return {NAMED: river.archive.artefacts.put_bytes(envelope.to_bytes())}
+
+
+def _sha(digest: str) -> dict[str, dict[str, str]]:
+    return {"digest": {"sha256": digest}}
+
+
+LIES: list[tuple[str, dict[str, Any], str]] = [
+    ("no verdict", {"evidence": {"verification_summary": None}}, "names no verdict"),
+    ("another environment", {"resourceUri": f"urn:compliance-assets:system:{SYSTEM}:environment:development"}, "another system, environment"),
+    ("another system", {"resourceUri": "urn:compliance-assets:system:other:environment:production"}, "another system, environment"),
+    ("another model", {"subject": [{"name": "model", **_sha("ab" * 32)}]}, "about something else"),
+    ("a second model beside it", {"subject": [{"name": "model", **_sha("ab" * 32)}] * 2}, "about something else"),
+    ("another kind of statement", {"predicateType": "https://slsa.dev/provenance/v1"}, "about something else"),
+    ("a verdict that did not pass", {"verificationResult": "FAILED"}, "did not pass"),
+    ("another approval", {"inputAttestations": [{"uri": "urn:compliance-assets:pre-deployment-approval", **_sha("ab" * 32)}]}, "or approval"),
+    ("another definition", {"policy": {"uri": "urn:compliance-assets:definition", **_sha("ab" * 32)}}, "definition or approval"),
+    ("more said than is known", {"note": "trust me"}, "did not pass"),
+    ("a moment after the intent", {"timeVerified": "2099-01-01T00:00:00Z"}, "made after it|not the gate's"),
+    ("no moment", {"timeVerified": 7}, "not of the form|is not a"),
+    ("signed by the pipeline", {"role": "pipeline"}, "not the gate's"),
+    ("signed by the deployer", {"role": "deployer"}, "not the gate's"),
+]
+
+
+def test_a_server_loads_nothing_without_the_gates_own_verdict_for_exactly_this(approved: River) -> None:
+    from compliance_assets.errors import ComplianceError as Refusal
+
+    model = Digest(approved.value("approval", approved.head(SYSTEM, "approval") or Digest("0" * 64)).model_dump()["model"])
+    for name, lie, why in LIES:
+        deployed(approved, "intent", run=name, evidence=lie.get("evidence") or _verdict(approved, **lie))
+        with pytest.raises(Refusal, match=why):
+            serving_authority(approved.archive, "production", model, "rollout")
+    deployed(approved, "intent", run="true", evidence=_verdict(approved))
+    assert serving_authority(approved.archive, "production", model, "rollout")
+
+
+def test_the_gate_gives_no_verdict_while_something_speaks_against_it(approved: River) -> None:
+    from compliance_assets.evidence.verification_summary import issue
+
+    approval = approved.archive.executions_of(approved.head(SYSTEM, "approval") or Digest("0" * 64))[-1]
+    with pytest.raises(OutOfTurn, match=r"authority\.stands"):
+        issue(approved.archive, approval, Digest("ab" * 32), "production", [fact("authority.stands", False, value="owner-1", bound="nobody")],
+              approved.now())
 
 
 def _spec(river: River, **changes: Any) -> Any:

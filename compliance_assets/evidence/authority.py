@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import Literal
 
 from compliance_assets.errors import OutOfTurn
+from compliance_assets.evidence import verification_summary
 from compliance_assets.evidence.archive import Archive, Record
 from compliance_assets.evidence.dossier import Chain, Dossier
 from compliance_assets.evidence.exceptions import excuses
@@ -28,7 +29,8 @@ def serving_authority(archive: Archive, environment: str, model: Digest, purpose
     and every gate on the way passed.
     rollout: 1. a deployment intent names this model and environment; 2. the approval that it rests on passed every gate, with
     everything before it; 3. that approval is for this environment and this model, and its deployment
-    was neither aborted, withdrawn nor rolled back since.
+    was neither aborted, withdrawn nor rolled back since; 4. the deployment gate's signed verdict (a SLSA verification summary) lets
+    this model be deployed in this environment under this approval.
     """
     if purpose == "integration":
         # (1)
@@ -64,6 +66,8 @@ def serving_authority(archive: Archive, environment: str, model: Digest, purpose
         raise _refused(model, environment, f"the approval is for {approved['environment']} and model {approved['model'][:12]}")
     if chain.digest("staged_model") != intent.body.staged:
         raise _refused(model, environment, "the intent names another staged model than the approval")
+    # (4)
+    verification_summary.require(archive, intent, approvals)
     return intent
 
 

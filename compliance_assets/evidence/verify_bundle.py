@@ -387,7 +387,8 @@ class Bundle:
                 elif digest in named:
                     self.verified.add(name)
         derived = derived_files(self.entries, [(policy, digest) for _, policy, digest in self.reigns])
-        for name, wanted in {**derived, **sbom(self.entries, self.system, self._parsed)}.items():
+        derived |= verdicts(self.entries, self.system, self._parsed) | sbom(self.entries, self.system, self._parsed)
+        for name, wanted in derived.items():
             if name in self.files and self.files[name] != wanted:
                 self.problems.append(f"{name}: it does not follow from the ledger")
             elif name in self.files:
@@ -724,6 +725,7 @@ class Bundle:
             self._require_standing(approval, value, step.index)
             self._require_conditions(value, step)
             self._require_reviews(step)
+            self.check_verdict(step)
             return
         plan = self.definition(value["definition"])["declaration"]["deployment"]["steps"]
         if not any(e.body["action"] == "intent" for e in earlier):
@@ -745,6 +747,35 @@ class Bundle:
                 _check_finding(finding)
                 if finding["verdict"] not in ("PASS", "NOT_APPLICABLE"):
                     no("the step before it did not pass")
+
+    def check_verdict(self, intent: Entry) -> None:
+        """The gate's signed verdict (a SLSA verification summary) lets this model be deployed there, under an approval before it."""
+        body, policy = intent.body, self.policy_at(intent.index)
+        if "verification_summary" not in body["evidence"]:
+            no("it names no verdict of the deployment gate")
+        outer = self.value(body["evidence"]["verification_summary"])
+        if outer.keys() != {"payload", "payloadType", "signatures"} or outer["payloadType"] != PAYLOAD_TYPE:
+            no("the gate's verdict is not an envelope around a statement")
+        payload, kind = unbase64(outer["payload"]), PAYLOAD_TYPE.encode()
+        statement = read_canonical(payload)
+        made = moment(statement["predicate"].pop("timeVerified"))
+        signed = b"DSSEv1 %d %b %d %b" % (len(kind), kind, len(payload), payload)
+        gates = [_machine_key(key) for key in policy["machine_keys"] if key["role"] == "gate" and moment(key["valid_from"]) <= made
+                 and (key["valid_until"] is None or made <= moment(key["valid_until"]))]
+        if not any(one["keyid"] == sha256(key) and one["scheme"] == "ed25519" and ed25519(key, signed, unbase64(one["sig"]))
+                   for key in gates for one in outer["signatures"]):
+            no("the verdict on it is not signed by the gate's key of the trust policy in force")
+        wanted = [{"_type": STATEMENT, "subject": [{"name": "model", "digest": {"sha256": body["model"]}}],
+                   "predicateType": "https://slsa.dev/verification_summary/v1", "predicate": {
+                       "verifier": {"id": f"{URN}deployment-gate:v1"},
+                       "resourceUri": f"{URN}system:{body['system']}:environment:{body['environment']}",
+                       "policy": {"uri": f"{URN}definition", "digest": {"sha256": body["definition"]}},
+                       "inputAttestations": [{"uri": f"{URN}pre-deployment-approval", "digest": {"sha256": approval.digest}}],
+                       "verificationResult": "PASSED", "verifiedLevels": ["COMPLIANCE_ASSETS_APPROVED_FOR_DEPLOYMENT"],
+                       "slsaVersion": "1.1"}} for approval in self.own("stage") if approval.index < intent.index
+                  and (approval.body["output"], approval.body["stage"]) == (body["approval"], "pre_deployment_approval")]
+        if statement not in wanted or made > intent.when:
+            no("the gate's verdict is for another model, system, environment, definition or approval, did not pass, or is younger")
 
     def _approval(self, digest: str, before: int) -> Entry:
         found = [e for e in self.own("stage") if e.index < before
@@ -864,8 +895,10 @@ def named_artefacts(entries: Iterable[Entry], system: str, parsed: Any) -> dict[
                 named.setdefault(digest, f"entry {entry.index}, {name}")
         elif entry.kind == "decision" and body["shown"]:
             named.setdefault(body["shown"], f"entry {entry.index}, shown")
-        elif entry.kind == "deployment" and "snapshot" in body["evidence"]:
-            named.setdefault(body["evidence"]["snapshot"], f"entry {entry.index}, snapshot")
+        elif entry.kind == "deployment":
+            for name in ("snapshot", "verification_summary"):
+                if name in body["evidence"]:
+                    named.setdefault(body["evidence"][name], f"entry {entry.index}, {name}")
         elif entry.kind == "definition":
             named.setdefault(body["declaration"], f"entry {entry.index}, declaration")
             named.setdefault(body["parts"], f"entry {entry.index}, parts")
@@ -884,6 +917,15 @@ def derived_files(entries: Sequence[Entry], reigns: Sequence[tuple[Json, str]]) 
         {"keyid": keyid, "sig": base64.b64encode(sig).decode()} for keyid, scheme, sig in entry.signatures if scheme == "ed25519"]}) + b"\n"
         for entry in entries if entry.kind != "decision"]
     return {**found, "attestations.intoto.jsonl": b"".join(lines)}
+
+
+def verdicts(entries: Sequence[Entry], system: str, parsed: Any) -> dict[str, bytes]:
+    """verdicts.intoto.jsonl: the deployment gate's signed verdicts as plain DSSE, one a line, in the order of the intents."""
+    found = [parsed(entry.body["evidence"].get("verification_summary", "")) for entry in entries
+             if entry.kind == "deployment" and entry.system == system and entry.body["action"] == "intent"]
+    lines = [canonical({**one, "signatures": [{"keyid": sig["keyid"], "sig": sig["sig"]} for sig in one["signatures"]]}) + b"\n"
+             for one in found if isinstance(one, dict) and one.keys() == {"payload", "payloadType", "signatures"}]
+    return {"verdicts.intoto.jsonl": b"".join(lines)} if lines else {}
 
 
 def sbom(entries: Sequence[Entry], system: str, parsed: Any) -> dict[str, bytes]:

@@ -39,6 +39,7 @@ every file as verified or uncovered. Exit 0 means that all of it holds.
 | `checkpoint.note` | the signed head of the ledger (C2SP checkpoint) | Go `sumdb/note` |
 | `entries/N.json` | entry N, byte for byte: a DSSE envelope around an in-toto statement | sha256(0x00 ‖ bytes) is its leaf (RFC 6962) |
 | `attestations.intoto.jsonl` | the machine-signed statements as plain DSSE | securesystemslib, openssl over the PAE |
+| `verdicts.intoto.jsonl` | the deployment gate's signed verdicts, each naming system and environment | any reader of SLSA VSAs |
 | `anchors/witness-N.note` | the newest head that each witness outside the provider cosigned | any C2SP witness client |
 | `trust/policy-N.json`, `trust/allowed_signers` | who was trusted, as the ledger says | `ssh-keygen -Y verify` |
 | `artefacts/sha256/HEX` | what records name, each under its own sha256 | `sha256sum` |
@@ -88,6 +89,7 @@ def export(archive: Archive, system: str, folder: Path, *, with_data: bool = Fal
     reigns = [(organisation.model_dump(mode="json"), str(organisation.digest)) for _, organisation in archive.reigns()]
     files |= verify_bundle.derived_files(entries, reigns)
     files |= verify_bundle.sbom(entries, system, lambda digest: _parsed(archive, digest))
+    files |= verify_bundle.verdicts(entries, system, lambda digest: _parsed(archive, digest))
     files["verify.py"] = verifier_program()
     missing = sorted(set(named) - set(kept))
     head = archive.ledger.head()

@@ -19,7 +19,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict
 
 from compliance_assets.errors import Busy, OutOfTurn, ServingError, Waiting
-from compliance_assets.evidence import anchoring, inbox
+from compliance_assets.evidence import anchoring, inbox, verification_summary
 from compliance_assets.evidence.conditions import overdue
 from compliance_assets.evidence.decisions import rollout_digest
 from compliance_assets.evidence.deployments import DesiredState, Happened, Rollout, desired_state
@@ -206,7 +206,7 @@ def produce(work: Work, *, approval: Approval, staged_model: StagedModel) -> Dra
             return Draft(_stopped(rolling, allowed, ()), {})
         _require_anchor(rolling)
         _require_place(rolling, rolling.state)
-        rollout = _intend(rolling)
+        rollout = _intend(rolling, allowed)
         for step, _ in enumerate(work.definition.system.deployment.steps):
             before = results[-1] if results else None
             result = _earlier_result(rollout, step)
@@ -282,8 +282,8 @@ def _require_anchor(rolling: _Rolling) -> None:
         anchoring.require(work.archive, work.organisation, work.definition.root, approved + 1, work.now())
 
 
-def _intend(rolling: _Rolling) -> Rollout:
-    """Record the intent, once, with all that a server needs to be started from the records alone."""
+def _intend(rolling: _Rolling, allowed: tuple[Finding, ...]) -> Rollout:
+    """Record the intent, once, with the gate's verdict and all that a server needs to be started from the records alone."""
     state, staged = rolling.state, rolling.staged
     if rolling.approval.digest in state.rollouts:
         return state.rollouts[rolling.approval.digest]
@@ -294,7 +294,11 @@ def _intend(rolling: _Rolling) -> Rollout:
         raise OutOfTurn("The approval rests on an integration test of another model.", rule="one release", value=tested.model,
                         remedy="Test and approve this model.")
     previous = state.production
+    work = rolling.work
+    verdict = verification_summary.issue(work.archive, work.archive.executions_of(rolling.approval.digest)[-1], Digest.parse(staged.model),
+                                         rolling.environment, allowed, work.now())
     rolling.append("intent", slot=state.free_slot, step=0, evidence={
+        verification_summary.NAMED: verdict,
         "snapshot": tested.snapshot, "trusted_types": list(candidate.trusted_types), "feature_names": list(candidate.feature_names),
         "threshold": decimal_string(rolling.work.definition.system.evaluation.decision_threshold)},
         previous_model=previous.model if previous else "", previous_approval=previous.approval if previous else "")

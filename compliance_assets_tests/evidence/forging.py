@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from compliance_assets.evidence import verify_bundle as vb
+from compliance_assets.evidence.verification_summary import NAMED, issue, resource
 from compliance_assets.pipeline import River
 from compliance_assets.registry import Registry
-from compliance_assets.trust.canonical import canonical_json
+from compliance_assets.trust.canonical import Digest, canonical_json
 from compliance_assets.trust.dsse import PAYLOAD_TYPE, Envelope, pae, sign_envelope
 from compliance_assets.trust.keys import SigningKey
 from compliance_assets.trust.merkle import Checkpoint, sign_checkpoint
@@ -42,6 +43,8 @@ def simulated_rollout(river: River, system: str, served: Json | None = None, *, 
     plan = [("intent", "0", 0), ("shadow_started", "0", 0), ("canary_started", steps[1]["canary"]["share"], 1), ("full_rollout", "1", 2)]
     for action, share, step in plan:
         judged = {"judged": {"step": step - 1, "verdict": "PASS", "findings": []}} if step else dict(served or {})
+        if action == "intent":
+            judged[NAMED] = issue(river.archive, approval, Digest(value["model"]), value["environment"], (), river.now())
         river.archive.append_deployment(DeploymentStep(
             system=system, environment=value["environment"], action=action, release=staged["release"], staged=value["staged_model"],  # type: ignore[arg-type]
             model=value["model"], approval=approval.body.output, slot=slot, share=share, step=step, previous_model="", previous_approval="",
@@ -69,6 +72,8 @@ class Forger:
         """True: people sign whatever is put before them; False: only decisions that the attack makes or changes are signed anew, by whoever
         they name, with the ledger's head that they had."""
         self.signed_by: dict[int, str] = {}
+        self.verdicts = True
+        """Whether the gate's verdict on a deployment is made to fit again what it rests on."""
 
     # finding things
 
@@ -151,9 +156,13 @@ class Forger:
         """The forged bundle; its own head (SIZE:ROOT) and its own first trust policy."""
         tree, bodies = vb.Tree(), []
         was = {entry: hashlib.sha256(base64.b64decode(json.loads(raw)["payload"])).hexdigest() for entry, raw in self.kept.items()}
+        digests: dict[int, str] = {}
         for entry in self.entries:
+            if self.verdicts and self.kind(entry) == "deployment" and entry["predicate"]["action"] == "intent":
+                self._judged_again(entry, digests)
             body = self._signed(entry, tree)
             after = hashlib.sha256(base64.b64decode(json.loads(body)["payload"])).hexdigest()
+            digests[id(entry)] = after
             old = was.get(id(entry))
             if old is not None and old != after and self.kind(entry) == "decision":
                 # A decision that was signed anew has another digest: whoever counts it must name that one.
@@ -174,6 +183,7 @@ class Forger:
             files |= vb.derived_files(entries, [(first, policy)])
         system = self.value_of_manifest()
         files |= vb.sbom(entries, system, lambda digest: _parsed(files, digest))
+        files |= vb.verdicts(entries, system, lambda digest: _parsed(files, digest))
         named = vb.named_artefacts(entries, system, lambda digest: _parsed(files, digest))
         missing = sorted(digest for digest in named if f"artefacts/sha256/{digest}" not in files)
         files["manifest.json"] = vb.manifest(system, len(bodies), tree.roots[-1].hex(), policy, files, missing)
@@ -181,6 +191,32 @@ class Forger:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_bytes(content)
         return folder, f"{len(bodies)}:{tree.roots[-1].hex()}", policy
+
+    def verdict_of(self, intent: Json, **changed: Any) -> None:
+        """Another verdict of the gate, signed with its key, with other words in its predicate or, for `_type` and `subject`, around it."""
+        statement = self._verdict(intent)
+        statement["predicate"].update({name: value for name, value in changed.items() if name not in statement})
+        statement.update({name: value for name, value in changed.items() if name in statement})
+        content = sign_envelope(canonical_json(statement), [SigningKey.load(self.keys / f"{self.judges}.key")]).to_bytes()
+        intent["predicate"]["evidence"][NAMED] = hashlib.sha256(content).hexdigest()
+        self.files[f"artefacts/sha256/{intent['predicate']['evidence'][NAMED]}"] = content
+
+    judges = "gate"
+
+    def _verdict(self, intent: Json) -> Json:
+        return json.loads(base64.b64decode(self.value(intent["predicate"]["evidence"][NAMED])["payload"]))  # type: ignore[no-any-return]
+
+    def _judged_again(self, intent: Json, digests: dict[int, str]) -> None:
+        """The gate's verdict names what the forged ledger holds before the intent."""
+        body, statement = intent["predicate"], self._verdict(intent)
+        approvals = [digests[id(e)] for e in self.entries if id(e) in digests and self.kind(e) == "stage"
+                     and e["predicate"]["output"] == body["approval"]]
+        wanted = {"subject": [{"name": "model", "digest": {"sha256": body["model"]}}], "resourceUri": resource(body["system"], body["environment"]),
+                  "policy": {"uri": "urn:compliance-assets:definition", "digest": {"sha256": body["definition"]}},
+                  "inputAttestations": [{"uri": "urn:compliance-assets:pre-deployment-approval", "digest": {"sha256": digest}}
+                                        for digest in approvals[-1:]]}
+        if any({**statement, **statement["predicate"]}[name] != value for name, value in wanted.items()):
+            self.verdict_of(intent, **wanted)
 
     def value_of_manifest(self) -> str:
         return str(json.loads(self.files["manifest.json"])["system"])

@@ -7,9 +7,11 @@ same forger who changes nothing, or only what is no lie, is believed.
 from __future__ import annotations
 
 import base64
+import functools
 import hashlib
 import importlib.util
 import json
+import os
 import random
 import shutil
 import subprocess
@@ -118,38 +120,75 @@ def test_a_bundle_is_not_written_over_something_and_not_of_nothing(world: Path, 
         export(archive, "nobodys_system", tmp_path / "other")
 
 
-@pytest.mark.parametrize("flips", [1, pytest.param(3, marks=pytest.mark.slow)])
-def test_a_bit_flipped_in_any_covered_file_is_refused(bundle: Path, flips: int) -> None:
+EVERY_BYTE = os.environ.get("VERIFY_EVERY_BYTE", "")
+"""Set: not a sample, but every byte of every covered file. A number such as 2/4 takes the second of four shares."""
+
+
+class _Found(Exception):  # not an error: the first problem ends the look
+    """The verifier said no."""
+
+
+class _FirstProblem(list[str]):
+    def append(self, problem: str) -> None:
+        raise _Found(problem)
+
+
+def refuses(found: vb.Bundle, files: dict[str, bytes], check: Callable[[], None]) -> bool:
+    """Whether this check of the verifier refuses these files; it need not say everything that is wrong."""
+    found.files, found.problems = files, _FirstProblem()
+    try:
+        found.attempt("files", check)
+    except _Found:
+        return True
+    return False
+
+
+def test_a_byte_flipped_in_any_covered_file_is_refused(bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Both are functions of their arguments alone, and are asked the same for every byte that is tried.
+    hashed: dict[int, tuple[bytes, str]] = {}
+
+    def sha256(content: bytes) -> str:
+        known = hashed.get(id(content))
+        return known[1] if known is not None and known[0] is content else verify_base.sha256(content)
+
+    monkeypatch.setattr(vb, "sha256", sha256)
+    monkeypatch.setattr(vb, "Entry", functools.lru_cache(1000)(vb.Entry))
+    monkeypatch.setattr(vb, "ed25519", functools.lru_cache(100_000)(verify_keys.ed25519))
+    monkeypatch.setattr(vb, "ssh_verify", functools.lru_cache(1000)(verify_ssh.ssh_verify))
+    monkeypatch.setattr(vb, "read_canonical", lambda content: json.loads(content) if id(content) in hashed else verify_base.read_canonical(content))
+    (tmp_path / "empty").mkdir()
     head, draw = head_of(bundle), random.Random(7)
-    survivors, covered = [], sorted(verified(bundle, head).verified)
-    artefacts = [name for name in covered if name.startswith("artefacts")]
-    everyday = draw.sample(artefacts, 15) if flips == 1 else artefacts
-    for name in [*everyday, *(name for name in covered if name not in artefacts)]:
-        content = (bundle / name).read_bytes()
-        places = [draw.randrange(len(content)) for _ in range(flips if name.startswith("artefacts") else 2 * flips + 2)]
+    whole = vb.Bundle(bundle).files
+    covered = sorted(verified(bundle, head).verified)
+    hashed.update({id(content): (content, verify_base.sha256(content)) for content in whole.values()})
+    healthy = vb.Bundle(tmp_path / "empty")
+    assert not refuses(healthy, dict(whole), lambda: healthy.verify(head, None)), "what is whole is verified in the same way"
+    assert not refuses(healthy, dict(whole), healthy.check_files)
+    listed = json.loads(whole["manifest.json"])
+    share, _, of = EVERY_BYTE.partition("/")
+    survivors, tried = [], 0
+    for name in covered:
+        content = whole[name]
+        places = draw.sample(range(len(content)), min(2, len(content)))
+        if EVERY_BYTE:
+            places = list(range(int(share) - 1, len(content), int(of))) if of else list(range(len(content)))
         for place in places:
             bad = bytearray(content)
-            bad[place] ^= 1 << draw.randrange(8)
-            # The forger also mends the manifest, which nobody signs.
-            (bundle / name).write_bytes(bytes(bad))
-            refused = _refused_with_mended_manifest(bundle, head) if name != "manifest.json" else verified(bundle, head).problems
-            if not refused:
+            bad[place] ^= 1 << (draw.randrange(8) if not EVERY_BYTE else place % 8)
+            files = {**whole, name: bytes(bad)}
+            if name != "manifest.json":  # the forger also mends the manifest, which nobody signs
+                files["manifest.json"] = verify_base.canonical(
+                    {**listed, "files": {**listed["files"], name: verify_base.sha256(bytes(bad))}})
+            tried += 1
+            # Nothing before `check_files` reads these: what is refused there is refused; only what is not goes the whole way.
+            if name.startswith(("artefacts/", "attestations", "verdicts", "sbom", "trust/")) and refuses(healthy, files, healthy.check_files):
+                continue
+            found = vb.Bundle(tmp_path / "empty")
+            if not refuses(found, files, functools.partial(found.verify, head, None)):
                 survivors.append((name, place))
-        (bundle / name).write_bytes(content)
+    if EVERY_BYTE:
+        print(f"{tried} bytes flipped in {len(covered)} covered files, {len(survivors)} not refused")
     assert not survivors and len(covered) > 100
-
-
-def _refused_with_mended_manifest(bundle: Path, head: str) -> bool:
-    path = bundle / "manifest.json"
-    kept = path.read_bytes()
-    body = json.loads(kept)
-    files = {p.relative_to(bundle).as_posix(): p.read_bytes() for p in bundle.rglob("*") if p.is_file()}
-    body["files"] = {name: vb.sha256(content) for name, content in files.items() if name != "manifest.json"}
-    path.write_bytes(vb.canonical(body))
-    try:
-        return bool(verified(bundle, head).problems)
-    finally:
-        path.write_bytes(kept)
 
 
 @pytest.mark.parametrize("name", ["entries/9.json", "checkpoint.note", "trust/policy-0.json", "artefacts/sha256/DEFINITION"])
@@ -509,6 +548,19 @@ def claims_production(f: Forger) -> None:
     f.entries.remove(f.deployment("full_rollout"))
 
 
+def verdict(**changed: Any) -> Attack:
+    """The deployment gate's verdict says something else, or another machine says it."""
+    def attack(f: Forger) -> None:
+        f.verdicts, f.judges = False, changed.pop("judges", "gate")
+        f.verdict_of(f.deployment("intent"), **changed)
+    return attack
+
+
+def no_verdict(f: Forger) -> None:
+    f.verdicts = False
+    del f.deployment("intent")["predicate"]["evidence"]["verification_summary"]
+
+
 def compared_with_nothing(f: Forger) -> None:
     """A second evaluation, after a model was deployed, that says it is the first."""
     made = f.copy(f.stage("model_evaluation"))
@@ -559,6 +611,13 @@ ATTACKS: list[tuple[str, Attack, str]] = [
     ("an approval decision that is a deferral", decision(decision="defer"), "is no approval of a release"),
     ("an approval counted that was put off since", put_off_since, "had been put off since"),
     ("a test that failed when it was asked again", rewritten(failed_when_asked_again), "was asked again about the same inputs, and failed"),
+    ("deployed without the gate's verdict", no_verdict, "names no verdict of the deployment gate"),
+    ("the gate's verdict for another environment", verdict(resourceUri=f"urn:compliance-assets:system:{SYSTEM}:environment:development"),
+     "verdict is for another model, system, environment"),
+    ("the gate's verdict on another model", verdict(subject=[{"name": "model", "digest": {"sha256": "ab" * 32}}]), "verdict is for another model"),
+    ("a verdict that did not pass", verdict(verificationResult="FAILED"), "did not pass"),
+    ("a verdict after the deployment", verdict(timeVerified="2099-01-01T00:00:00.000000Z"), "younger|not signed by the gate's key"),
+    ("a verdict by the deployer", verdict(judges="deployer"), "verdict on it is not signed by the gate's key"),
     ("deployed without approval", without_approval, "nobody approved it"),
     ("another model deployed under it", another_model_deployed, "for another environment or model"),
     ("deployed under another name than it says", subject_of_another_model, "about another model than it names"),
@@ -804,6 +863,42 @@ def test_openssl_verifies_a_machines_attestation_and_ssh_keygen_a_persons_decisi
     assert done.returncode == 0, done.stderr
 
 
+def test_securesystemslib_verifies_our_envelopes_unchanged(bundle: Path) -> None:
+    dsse = pytest.importorskip("securesystemslib.dsse", reason="securesystemslib is not installed here")
+    from securesystemslib.exceptions import VerificationError
+    from securesystemslib.signer import SSlibKey
+
+    policy = json.loads((bundle / "trust/policy-0.json").read_bytes())
+    keys = {verify_base.sha256(vb._machine_key(key)): vb._machine_key(key) for key in policy["machine_keys"]}
+    known = {keyid: SSlibKey(keyid, "ed25519", "ed25519", {"public": raw.hex()}) for keyid, raw in keys.items()}
+    roles = {verify_base.sha256(vb._machine_key(key)): key["role"] for key in policy["machine_keys"]}
+    seen = {}
+    for name in ("attestations.intoto.jsonl", "verdicts.intoto.jsonl"):
+        for line in (bundle / name).read_text().splitlines():
+            envelope = dsse.Envelope.from_dict(json.loads(line))
+            statement = json.loads(envelope.payload)
+            assert statement["_type"] == "https://in-toto.io/Statement/v1" and envelope.payload_type == "application/vnd.in-toto+json"
+            signers = [known[keyid] for keyid in envelope.signatures]
+            assert envelope.verify(signers, len(signers)).keys() == envelope.signatures.keys()
+            seen[statement["predicateType"]] = {roles[keyid] for keyid in envelope.signatures}
+            changed = json.loads(line)
+            changed["payload"] = base64.b64encode(envelope.payload.replace(b"sha256", b"sha257", 1)).decode()
+            with pytest.raises(VerificationError):
+                dsse.Envelope.from_dict(changed).verify(signers, len(signers))
+    assert seen["https://slsa.dev/verification_summary/v1"] == {"gate"} and seen["urn:compliance-assets:stage-execution:v1"] == {"pipeline", "gate"}
+
+
+def test_the_gates_verdict_names_system_and_environment_as_slsa_asks(bundle: Path) -> None:
+    (line,) = (bundle / "verdicts.intoto.jsonl").read_text().splitlines()
+    statement = json.loads(base64.b64decode(json.loads(line)["payload"]))
+    body = statement["predicate"]
+    # SLSA v1.1, verification summary: the fields that it requires, and the result in its words.
+    assert {"verifier", "timeVerified", "resourceUri", "policy", "verificationResult", "verifiedLevels"} <= body.keys()
+    assert body["resourceUri"] == f"urn:compliance-assets:system:{SYSTEM}:environment:production"
+    assert body["verificationResult"] == "PASSED" and body["verifier"]["id"] and not [x for x in body["verifiedLevels"] if x.startswith("SLSA_")]
+    assert [one["name"] for one in statement["subject"]] == ["model"] and set(body["policy"]["digest"]) == {"sha256"}
+
+
 def test_the_bill_of_materials_keeps_the_strict_cyclonedx_schema(bundle: Path) -> None:
     validation = pytest.importorskip("cyclonedx.validation.json", reason="cyclonedx-python-lib is not installed here")
     from cyclonedx.schema import SchemaVersion
@@ -839,6 +934,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "findings": ("_check_finding", "_check_gate"), "bounds": ("_check_bounds",), "people's signatures": ("_signed_by_person",),
     "machines' signatures": ("_signed_by_machines",), "entries": ("check_entry",), "stages": ("check_stage",),
     "approvals": ("check_approval",), "deployments": ("check_deployment",), "deployed": ("check_deployed",),
+    "the gate's verdict": ("check_verdict",),
     "stages and approvals": ("check_stage", "check_approval"), "approvals and deployments": ("check_approval", "check_deployment"),
     "stages, approvals and deployments": ("check_stage", "check_approval", "check_deployment"),
     "entries and stages": ("check_entry", "check_stage"), "entries and approvals": ("check_entry", "check_approval"),

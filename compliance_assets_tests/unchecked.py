@@ -1,0 +1,41 @@
+"""Takes one check out of a function: the `if` that refuses with certain words, and nothing else.
+
+So that it can be shown of an attack which check holds it off: without that one, it succeeds. What is left of the function is its own text.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import textwrap
+from collections.abc import Callable
+from typing import Any
+
+
+class _Taker(ast.NodeTransformer):
+    def __init__(self, words: str) -> None:
+        self.words, self.taken = words, 0
+
+    def visit_If(self, node: ast.If) -> Any:
+        self.generic_visit(node)
+        if isinstance(node.body[-1], ast.Return | ast.Raise | ast.Expr) and self.words in _said(node.body[-1]):
+            self.taken += 1
+            return node.orelse or ast.Pass()
+        return node
+
+
+def _said(node: ast.AST) -> str:
+    """The literal words of a refusal, in order."""
+    return "".join(str(part.value) for part in ast.walk(node) if isinstance(part, ast.Constant) and isinstance(part.value, str))
+
+
+def without(function: Callable[..., Any], words: str) -> Callable[..., Any]:
+    """The same function without the one check that refuses with these words."""
+    tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
+    taker = _Taker(words)
+    tree = ast.fix_missing_locations(taker.visit(tree))
+    if taker.taken != 1:
+        raise LookupError(f"{function.__qualname__} refuses {taker.taken} times with {words!r}, not once")
+    made: dict[str, Any] = {}
+    exec(compile(tree, inspect.getfile(function), "exec"), function.__globals__, made)
+    return made[function.__name__]  # type: ignore[no-any-return]
