@@ -310,6 +310,13 @@ def _refusals(where: str) -> Iterator[None]:
             psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn) as error:
         raise LedgerCorrupt(f"The ledger {where} cannot be trusted: {_said(error)}.", rule="ledger rows", value=error.sqlstate or "",
                             remedy="Keep it as evidence and restore the newest copy that verifies.") from error
+    except psycopg.errors.DiskFull as error:
+        raise HomeUnusable(f"There is no room left where {where} lies ({_said(error)}); nothing was appended.", rule="ledger room",
+                           value=error.sqlstate or "", remedy="Make room on the server's disk, then do the same again.") from error
+    except (psycopg.errors.ReadOnlySqlTransaction, psycopg.errors.FeatureNotSupported) as error:
+        # The second is what a standby says to a transaction that would write.
+        raise HomeUnusable(f"The ledger {where} can only be read ({_said(error)}); nothing was appended.", rule="ledger is writable",
+                           value=error.sqlstate or "", remedy="Give the address of the primary server.") from error
     except psycopg.Error as error:
         raise HomeUnusable(f"The ledger {where} cannot be used: {_said(error)}.", rule="ledger address", value=error.sqlstate or where,
                            remedy="Check that the server runs, has room, and lets this login in.") from error

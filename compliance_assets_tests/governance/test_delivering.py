@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import socket
+import ssl
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
@@ -69,6 +74,102 @@ def mail() -> Iterator[tuple[int, list[str]]]:
     yield listening.getsockname()[1], taken
     thread.join(6)
     listening.close()
+
+
+PASSWORD = "correct horse battery"
+
+
+def certified(folder: Path) -> Path:
+    """A certificate for 127.0.0.1 that its own key signed, with the key, in one file."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    key, now = ec.generate_private_key(ec.SECP256R1()), datetime.now(UTC)
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "mail")])
+    built = (x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key()).serial_number(1)
+             .not_valid_before(now - timedelta(days=1)).not_valid_after(now + timedelta(days=1))
+             .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
+             .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True).sign(key, hashes.SHA256()))
+    path = folder / "mail.pem"
+    path.write_bytes(key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+                     + built.public_bytes(serialization.Encoding.PEM))
+    return path
+
+
+@contextmanager
+def mail_with_tls(pem: Path, *, offers: bool = True) -> Iterator[tuple[int, list[str], list[str]]]:
+    """A mail server that takes a message only over TLS and after a password (RFC 3207, RFC 4954); what it heard, before and after."""
+    plain: list[str] = []
+    secret: list[str] = []
+    listening = socket.create_server(("127.0.0.1", 0))
+    listening.settimeout(5)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(pem)
+
+    def talk(caller: socket.socket, heard: list[str], features: bytes) -> bool:
+        """Until QUIT, the end, or STARTTLS (then True)."""
+        with caller.makefile("rwb", buffering=0) as stream:
+            if heard is plain:
+                stream.write(b"220 ready\r\n")
+            while line := stream.readline():
+                heard.append(line.decode().strip())
+                verb = line[:8].upper()
+                if verb.startswith(b"STARTTLS"):
+                    stream.write(b"220 go on\r\n")
+                    return True
+                stream.write(features if verb.startswith(b"EHLO") else b"235 welcome\r\n" if verb.startswith(b"AUTH") else
+                             b"354 go on\r\n" if verb.startswith(b"DATA") else b"221 bye\r\n" if verb.startswith(b"QUIT") else b"250 ok\r\n")
+                if verb.startswith(b"DATA"):
+                    while (line := stream.readline()) != b".\r\n":
+                        heard.append(line.decode().strip())
+                    stream.write(b"250 taken\r\n")
+        return False
+
+    def serve() -> None:
+        caller, _ = listening.accept()
+        caller.settimeout(5)
+        with caller, suppress(OSError):  # a client that does not like the certificate goes away
+            if talk(caller, plain, b"250-mail\r\n250 STARTTLS\r\n" if offers else b"250 mail\r\n"):
+                with context.wrap_socket(caller, server_side=True) as safe:
+                    talk(safe, secret, b"250-mail\r\n250 AUTH PLAIN\r\n")
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    try:
+        yield listening.getsockname()[1], plain, secret
+    finally:
+        thread.join(6)
+        listening.close()
+
+
+def mailed(port: int, logs: Path) -> tuple[str, ...]:
+    channel = AlertChannel(kind="email", host="127.0.0.1", port=port, sender="river@example.org", to=("owner@example.org",),
+                           password_from="ALERT_MAIL_PASSWORD")
+    return deliver(logs, [channel], [ALERT])
+
+
+def test_a_password_is_told_only_over_tls_and_the_alert_arrives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pem = certified(tmp_path)
+    monkeypatch.setenv("ALERT_MAIL_PASSWORD", PASSWORD)
+    monkeypatch.setenv("SSL_CERT_FILE", str(pem))
+    with mail_with_tls(pem) as (port, plain, secret):
+        assert mailed(port, tmp_path) == ()
+    assert [line.split()[0].upper() for line in plain] == ["EHLO", "STARTTLS"]
+    (told,) = [line.split()[2] for line in secret if line.upper().startswith("AUTH PLAIN")]
+    assert base64.b64decode(told) == f"\0river@example.org\0{PASSWORD}".encode()
+    assert any("Subject: [small_lender] run failed" in line for line in secret)
+
+
+@pytest.mark.parametrize("wrong", ["a certificate that nobody vouches for", "no TLS at all"])
+def test_a_password_is_told_to_no_server_that_cannot_show_who_it_is(wrong: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ALERT_MAIL_PASSWORD", PASSWORD)
+    with mail_with_tls(certified(tmp_path), offers=wrong != "no TLS at all") as (port, plain, secret):
+        (failure,) = mailed(port, tmp_path)
+    assert ("CERTIFICATE_VERIFY_FAILED" if "certificate" in wrong else "STARTTLS") in failure
+    assert not secret and not any("AUTH" in line.upper() or "MAIL FROM" in line.upper() for line in plain)
+    assert [line["event"] for line in lines(tmp_path)] == ["run_failed", "alert_not_delivered"]
+    assert PASSWORD not in (tmp_path / ALERTS).read_text()
 
 
 def lines(logs: Path) -> list[dict[str, str]]:

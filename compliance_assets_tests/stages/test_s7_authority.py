@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from compliance_assets.errors import Misused
+from compliance_assets.errors import Misused, UntrustedEvidence
 from compliance_assets.evidence import inbox
 from compliance_assets.evidence import verify_bundle as vb
 from compliance_assets.evidence.change_class import release_change
@@ -148,6 +148,13 @@ def test_a_condition_needs_a_day_and_a_day_a_condition(in_review: Path) -> None:
     for due, conditions in (("", (WORDS,)), (TOMORROW, ()), (past, (WORDS,))):
         with pytest.raises(Misused, match="A condition has a day"):
             decide_release(river, SYSTEM, signer(river, OWNER), "approve", REASON, opened_seconds=1, due=due, conditions=conditions)
+
+
+def test_a_condition_that_is_due_on_no_day_never_reaches_the_ledger(conditional: River) -> None:
+    record = the_condition(conditional).approval
+    body = record.body.model_copy(update={"due": "soon"})
+    with pytest.raises(UntrustedEvidence, match="are due on no day: 'soon'"):
+        sign_statement(conditional, Statement(record.statement.subjects, body), signer(conditional, GOVERNANCE))
 
 
 def test_until_its_day_a_condition_does_not_hold_anybody_up_and_the_review_shows_it(conditional: River) -> None:
