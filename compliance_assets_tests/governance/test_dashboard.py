@@ -12,7 +12,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from compliance_assets.governance.dashboard import measures
-from compliance_assets.governance.dashboard.history import Blocked, Decided, Deployed, History, Judged, history_of, margin_of
+from compliance_assets.governance.dashboard.history import (
+    Blocked,
+    Decided,
+    Deployed,
+    Excepted,
+    FromBaseline,
+    History,
+    Judged,
+    history_of,
+    margin_of,
+)
+from compliance_assets.governance.dashboard.kept import Kept
 from compliance_assets.governance.dashboard.summary import dashboard, of_history
 from compliance_assets.pipeline import open_river
 from compliance_assets.policy.gates import Finding, Verdict
@@ -113,10 +124,24 @@ def test_a_history_becomes_numbers_pictures_and_sentences() -> None:
     assert said["D4"].found == "1 deferred, 1 waiting" and said["D5"].detail["n"] == 1 and said["D5"].detail["hasty"]["hits"] == 1
     assert said["D9"].found.startswith("-0.100") and said["D12"].found == "1, 1 in an emergency"
     assert said["D14"].detail == {"reused": 1, "executed": 3} and "used 2 times" in said["D15"].found
-    assert said["D8"].missing and not said["D8"].found
+    assert said["D8"].found.startswith("0 given for 2 candidates") and said["D6"].missing and said["D10"].missing
     assert [chart.name for chart in shown.charts] == ["gate-success", "fairness-failures", "training-to-production", "blocked"]
     assert "age\\_band" in shown.charts[1].markdown_table or "age_band" in shown.charts[1].markdown_table
     json.dumps(shown.as_json())
+
+
+def test_what_is_kept_excepted_and_drifted_is_counted() -> None:
+    kept = Kept(named=40, lost=("f" * 64,), rollouts=3, covered=2, entries=90, anchored=88, overdue=("blue/inputs.parquet",), open_integrity_alerts=(7,))
+    history = replace(EMPTY, kept=kept, stale_modules=(2, 12), judged=(judged("performance", 5), judged("performance", 9)), excepted_rollouts=1,
+                      exceptions=(Excepted("fairness: a", days(5), 6, True, NOW + timedelta(days=1)), Excepted("fairness: b", days(5), 7, False, NOW)),
+                      baseline=(FromBaseline("psi", "all", 0.2, days(9), 5), FromBaseline("psi", "sex", 0.1, days(1), 8),
+                                FromBaseline("roc_auc_change", "all", -0.015, days(1), 8)))
+    said = {one.number: one for one in of_history(history).measures}
+    assert said["D6"].found == "39 of 40" and said["D6"].detail["lost"] == ["f" * 64] and said["D7"].found == "2 of 12 modules stale"
+    assert said["D8"].found == "1 given for 2 candidates; now in force 1; full rollouts that rest on one, ever: 1 of 0"
+    assert said["D10"].found == "psi over sex 0.1 (40% of 0.25); roc_auc_change -0.015 (50% of 0.03)"
+    assert said["D13"].found.startswith("90 entries under a signed head; the newest head kept outside is of 88") and said["D16"].found == "1 files overdue"
+    assert said["D17"].detail == {"covered": 2, "rollouts": 3} and not any(one.missing for one in said.values() if one.number in ("D6", "D7", "D13"))
 
 
 def test_a_rollout_whose_training_is_not_on_record_is_told() -> None:
@@ -144,4 +169,8 @@ def test_a_real_world_is_read_from_its_records(reviewed_world: Path, tmp_path: P
     assert not step(river, "approval", run=someone("later").run_id)
     after = dashboard(open_river(root), SYSTEM)
     assert [one.why for one in after.history.blocked] == ["rejected"] and after.history.decisions[0].hours is not None
+    said = {one.number: one for one in after.measures}
+    assert said["D6"].detail["lost"] == [] and said["D6"].found == f"{said['D6'].detail['named']} of {said['D6'].detail['named']}"
+    assert said["D7"].found.endswith("of 12 modules stale") and said["D16"].found == "0 files overdue"
+    assert said["D13"].detail["entries"] == river.archive.ledger.size and said["D17"].missing == "nothing was rolled out to everybody"
     assert {name for name, *_ in after.gates} >= {"1 contract", "4 fairness", "6 contract", "7 quorum"}

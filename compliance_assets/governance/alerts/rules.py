@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from compliance_assets.governance.alerts import statistics
-from compliance_assets.governance.dashboard.history import History, Judged
+from compliance_assets.governance.dashboard.history import TRIGGERS, History, Judged
 from compliance_assets.metrics.intervals import wilson
 from compliance_assets.policy.gates import Verdict
 from compliance_assets.policy.river import RIVER
@@ -26,8 +26,6 @@ FEWEST_RUNS, MOST_RUNS, AHEAD = 8, 12, 3
 LATENCY_WINDOW, FEWEST_DECISIONS = timedelta(days=30), 3
 EXCEPTIONS_WINDOW, EXCEPTIONS_SHARE, RENEWALS = timedelta(days=90), 0.10, 2
 STALE = timedelta(days=60)
-TRIGGERS = {"psi": 0.25, "roc_auc_change": 0.03}
-"""What the supervision of substantial modifications looks at: above it a change is presumed to be one. No law gives these numbers."""
 LEVELS = (0.8, 0.5)
 RULES: dict[str, str] = {
     "T1": "a gate's pass rate declines: the last 20 verdicts against the 20 before (Fisher, one-sided, p < 0.05), or their moving average "

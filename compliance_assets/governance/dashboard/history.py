@@ -14,12 +14,16 @@ from typing import Any
 
 from compliance_assets.evidence import exceptions
 from compliance_assets.evidence.archive import Record
+from compliance_assets.governance.dashboard.kept import Kept, kept_of
 from compliance_assets.pipeline import River
 from compliance_assets.policy.gates import Finding, GateReport, Verdict
 from compliance_assets.policy.river import RIVER, rule_named
 from compliance_assets.trust.canonical import Digest, parse_rfc3339
 
 DEFINITE = (Verdict.PASS, Verdict.FAIL, Verdict.INCONCLUSIVE, Verdict.INSUFFICIENT_DATA)
+
+TRIGGERS = {"psi": 0.25, "roc_auc_change": 0.03}
+"""Above it a change is presumed to be a substantial modification, by published supervisory practice. No law gives these numbers."""
 
 
 @dataclass(frozen=True)
@@ -142,6 +146,12 @@ class History:
     staged_waiting: tuple[StagedWaiting, ...] = ()
     sla_hours: float = 48.0
     """How long an approval holds, as declared: who decides later than that is late (this project's own reading)."""
+    kept: Kept | None = None
+    """What stands in the store and the ledger now; None where nobody looked."""
+    stale_modules: tuple[int, int] | None = None
+    """AISDP modules that are stale, of how many; None where nobody looked."""
+    excepted_rollouts: int = 0
+    """Full rollouts that rest on an exception."""
 
 
 def history_of(river: River, system: str) -> History:
@@ -153,7 +163,8 @@ def history_of(river: River, system: str) -> History:
     evaluated = [record for record in stages if record.body.stage == "model_evaluation" and record.body.outcome != "error"]
     trained = {record.body.output: _at(record) for record in reversed(stages)
                if record.body.stage == "model_training" and record.body.outcome != "error"}
-    full = [(record.index, _deployed(record, steps, by_output)) for record in steps if record.body.action == "full_rollout"]
+    full_records = [record for record in steps if record.body.action == "full_rollout"]
+    full = [(record.index, _deployed(record, steps, by_output)) for record in full_records]
     decisions = tuple(_decisions(river, system, stages))
     return History(
         system, river.now(), tuple(_judged(stages)),
@@ -169,7 +180,9 @@ def history_of(river: River, system: str) -> History:
         tuple((parse_rfc3339(record.body.at), record.index) for record in river.archive.of_kind("definition", system)),
         len(stages), len(river.archive.of_kind("reuse", system)), _holdouts(evaluated), tuple(_exceptions(river, system)),
         tuple(_from_baseline(evaluated)), tuple(_staged_waiting(stages, steps, river, system)),
-        river.definition(system).system.approval.valid_seconds / 3600)
+        river.definition(system).system.approval.valid_seconds / 3600,
+        kept_of(river, system, stages, full_records, by_output), None,
+        sum(_rests_on_exception(record, by_output) for record in full_records))
 
 
 def margin_of(finding: Finding) -> float | None:
@@ -282,6 +295,17 @@ def _staged_waiting(stages: Iterable[Record], steps: Iterable[Record], river: Ri
     heard = river.archive.decisions_on(Digest.parse(staged[-1].body.output), "staged-model")
     if not any(one.body.decision == "reject" for one in heard):
         yield StagedWaiting(staged[-1].body.output, _at(staged[-1]), staged[-1].index)
+
+
+def _rests_on_exception(full: Record, by_output: dict[str, Record]) -> bool:
+    """Whether a verdict that may not be passed by itself lies on the way to this rollout."""
+    found, todo = False, [str(full.body.approval)]
+    while todo:
+        digest = todo.pop()
+        if digest in by_output:
+            found = found or by_output[digest].body.outcome == "failed"
+            todo += by_output[digest].body.inputs.values()
+    return found
 
 
 def _holdouts(evaluated: Iterable[Record]) -> dict[str, int]:

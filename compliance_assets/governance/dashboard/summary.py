@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
+from compliance_assets.errors import ComplianceError
 from compliance_assets.governance.charts import Chart
 from compliance_assets.governance.charts import over_time as draw
 from compliance_assets.governance.dashboard import measures
-from compliance_assets.governance.dashboard.history import History, history_of
+from compliance_assets.governance.dashboard.history import TRIGGERS, History, history_of
 from compliance_assets.governance.dashboard.measures import Durations, Rate
 from compliance_assets.pipeline import River
 from compliance_assets.policy.river import RIVER
@@ -53,7 +54,18 @@ class Dashboard:
 
 def dashboard(river: River, system: str) -> Dashboard:
     """Read one system's records and measure them as they stand now."""
-    return of_history(history_of(river, system))
+    return of_history(replace(history_of(river, system), stale_modules=_stale_modules(river, system)))
+
+
+def _stale_modules(river: River, system: str) -> tuple[int, int] | None:
+    """How many AISDP modules are stale, of how many; None where there is nothing to document."""
+    from compliance_assets.governance.documents import document
+
+    try:
+        paper = document(river, "aisdp", system)
+    except ComplianceError:
+        return None
+    return paper.stale, len(paper.points)
 
 
 def of_history(history: History) -> Dashboard:
@@ -122,8 +134,7 @@ def _of_gates(history: History, since: datetime, whole: Rate, judged: int, faile
         Measure("D9", "Fairness margin", f"{margins[-1][1]:+.3f} bounds at the last judgement" if margins else "", _EVER,
                 "smallest signed distance of a judged end to its bound, in bounds; below zero has failed",
                 {"series": [(at.isoformat(), margin) for at, margin in margins]}, "" if margins else "fairness was never judged"),
-        Measure("D10", "Drift since the baseline", "", _EVER, "drift findings of each evaluation", {},
-                "each evaluation shows its own drift; what adds up over releases is not computed yet"),
+        _drift(history),
         Measure("D15", "Holdout wear", f"the most asked holdout was used {max(history.holdouts.values())} times"
                 if history.holdouts else "", _EVER, "evaluations per holdout", dict(history.holdouts),
                 "" if history.holdouts else "nothing was evaluated"),
@@ -150,32 +161,81 @@ def _of_people(history: History, since: datetime, parts: Mapping[str, Durations]
         Measure("D5", "Approval latency", f"median {hours(wait.median)}, 90 % within {hours(wait.p90)} (n {wait.n}); decided within two "
                 f"minutes of opening: {rate(hasty)}", _WINDOW, "decision minus integration report; how long the evidence was open",
                 {**wait.as_json(), "hasty": hasty.as_json()}),
-        Measure("D8", "Exceptions", "", _EVER, "exceptions granted / candidates at the gate", {},
-                "there are none: no verdict can be excepted here"),
+        _excepted(history, since),
         Measure("D12", "Rollbacks and withdrawals", f"{len(returns)}, {sum(emergency for _, emergency, _, _ in returns)} in an emergency",
                 _WINDOW, "deployment records of a return; the share made in an emergency", {"entries": [index for *_, index in returns]}),
     ]
 
 
 def _of_records(history: History, since: datetime) -> list[Measure]:
-    elsewhere = "the whole store is read for it: run compliance verify, or the ledger's verification page"
     return [
-        Measure("D6", "Evidence completeness", "", _EVER, "artefacts present and verified / artefacts named", {}, elsewhere),
-        Measure("D7", "Documentation currency", "", _EVER, "documents older than what they describe", {},
-                "the documents of a system are not generated yet"),
+        *_kept(history),
+        _documents(history),
         Measure("D11", "Definition changes", f"{sum(at >= since for at, _ in history.definitions)} proposed; stage records under a "
                 f"definition not in force, ever: {len(history.unapproved_runs)}", _WINDOW,
                 "definitions proposed; records whose definition was not approved when they ran",
                 {"entries": [index for _, index in history.definitions], "unapproved": list(history.unapproved_runs)}),
-        Measure("D13", "Integrity", "", _EVER, "ledger verified to its head; hash mismatches", {}, elsewhere),
         Measure("D14", "Reuse", rate(Rate(history.reused, history.reused + history.executed)), _EVER,
                 "answers from an earlier record / all times that a stage was asked",
                 {"reused": history.reused, "executed": history.executed}),
-        Measure("D16", "Retention", "", _EVER, "records past their deadline", {},
-                "compliance seal-log ends the retention of inference logs; nothing counts what is overdue yet"),
-        Measure("D17", "Provenance coverage", "", _EVER, "deployed models whose provenance can be answered / deployed models", {},
-                "ask for one: compliance trace, or the provenance page"),
     ]
+
+
+def _drift(history: History) -> Measure:
+    formula = "distance from the baseline (the first version in production); share of what is presumed a substantial change"
+    if not history.baseline:
+        return Measure("D10", "Drift since the baseline", "", _EVER, formula, {}, "no evaluation had a baseline to be compared with")
+    newest = [one for one in history.baseline if one.index == history.baseline[-1].index]
+    said = "; ".join(f"{one.metric}{'' if one.over == 'all' else ' over ' + one.over} {one.value:.4g}"
+                     + (f" ({abs(one.value) / TRIGGERS[one.metric]:.0%} of {TRIGGERS[one.metric]})" if one.metric in TRIGGERS else "")
+                     for one in newest)
+    return Measure("D10", "Drift since the baseline", said, "newest evaluation", formula,
+                   {"series": [(one.at.isoformat(), one.metric, one.over, one.value, one.index) for one in history.baseline]})
+
+
+def _excepted(history: History, since: datetime) -> Measure:
+    granted = [one for one in history.exceptions if one.granted]
+    recent = sum(one.at >= since for one in granted)
+    reached = sum(one.stage == 4 and one.gate == "performance" and one.at >= since for one in history.judged)
+    still = sum(one.expires > history.now for one in granted)
+    rollouts = len(history.deployed) + len(history.untraced)
+    return Measure("D8", "Exceptions", f"{recent} given for {reached} candidates; now in force {still}; full rollouts that rest on one, "
+                   f"ever: {history.excepted_rollouts} of {rollouts}", _WINDOW,
+                   "exceptions that people gave / candidates at the evaluation",
+                   {"given": recent, "candidates": reached, "in_force": still, "asked_for_ever": len(history.exceptions),
+                    "entries": [one.index for one in granted], "rollouts_with_one": history.excepted_rollouts, "rollouts": rollouts})
+
+
+def _documents(history: History) -> Measure:
+    formula = "AISDP modules whose evidence was superseded, is old, or whose definition has changed; the rules stand on the documents' page"
+    if history.stale_modules is None:
+        return Measure("D7", "Documentation currency", "", "now", formula, {}, "no release is there to document, or nobody looked")
+    stale, whole = history.stale_modules
+    return Measure("D7", "Documentation currency", f"{stale} of {whole} modules stale", "now", formula, {"stale": stale, "modules": whole})
+
+
+def _kept(history: History) -> list[Measure]:
+    names = (("D6", "Evidence completeness", "artefacts in the store / artefacts that stage records of the window name; not hashed again"),
+             ("D13", "Integrity", "size of the signed head; size of the newest head kept outside; open alerts T7"),
+             ("D16", "Retention", "inference-log files past their day and still there"),
+             ("D17", "Provenance coverage", "full rollouts whose records and outputs lead to the raw source / full rollouts"))
+    one = history.kept
+    if one is None:
+        return [Measure(number, name, "", "now", formula, {}, "nobody looked at the store") for number, name, formula in names]
+    there = Rate(one.named - len(one.lost), one.named)
+    outside = "no head is kept outside" if one.anchored is None else f"the newest head kept outside is of {one.anchored}"
+    alerts = len(one.open_integrity_alerts)
+    found = {"D6": f"{there.hits} of {there.n}" if there.n else "", "D17": rate(Rate(one.covered, one.rollouts)) if one.rollouts else "",
+             "D13": f"{one.entries} entries under a signed head; {outside}; open alerts of what does not verify: {alerts}",
+             "D16": f"{len(one.overdue)} files overdue"}
+    detail: dict[str, dict[str, Any]] = {
+        "D6": {"named": one.named, "lost": list(one.lost)}, "D16": {"overdue": list(one.overdue)},
+        "D13": {"entries": one.entries, "anchored": one.anchored, "open_alerts": list(one.open_integrity_alerts)},
+        "D17": {"covered": one.covered, "rollouts": one.rollouts}}
+    missing = {"D6": "no stage was run in the window", "D17": "nothing was rolled out to everybody"}
+    windows = {"D6": _WINDOW, "D13": "now", "D16": "now", "D17": _EVER}
+    return [Measure(number, name, found[number], windows[number], formula, detail[number],
+                    "" if found[number] else missing[number]) for number, name, formula in names]
 
 
 def percent(value: float | None) -> str:
