@@ -79,7 +79,7 @@ def engineering(system: str | None, root: Path | None, as_json: bool) -> None:
         shown.heading(name)
         shown.table([(one.rule.title, one.passed, one.failed, one.errors, one.reused, _seconds(one.median), _seconds(one.slowest),
                       "unknown" if one.share is None else f"{one.share:.0%}") for one in view.timings(river, name)],
-                    ("stage", "passed", "failed", "could not run", "reused", "median", "slowest", "of the last run"))
+                    ("stage", "passed", "failed", "could not run", "reused", "median", "slowest", "share"))
         for failure in view.failures(river, name):
             body = failure.record.body
             click.echo(f"\n  {body.stage} #{failure.record.index} {body.outcome}: {'; '.join(failure.said[:2])}")

@@ -199,7 +199,8 @@ def as_json(river: River, system: str) -> dict[str, Any]:
     return {"system": system, "failures": [_failure_json(one) for one in failures(river, system)], "stages": [
         {"stage": one.rule.name, "passed": one.passed, "failed": one.failed, "errors": one.errors, "reused": one.reused,
          "computed": one.computed, "median_seconds": one.median, "slowest_seconds": one.slowest, "last_seconds": one.last,
-         "share_of_last_run": one.share, "resources": dict(one.resources), "ledger_index": one.latest} for one in timings(river, system)]}
+         "share_of_last_executions": one.share, "resources": dict(one.resources), "ledger_index": one.latest}
+        for one in timings(river, system)]}
 
 
 def _failure_json(one: Failure) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from compliance_assets.evidence import verify_bundle as vb
 from compliance_assets.evidence.archive import Record
 from compliance_assets.evidence.records import Statement
 from compliance_assets.governance.deciding import revoke_decision
+from compliance_assets.governance.documents import document
 from compliance_assets.governance.excepting import Asked, ask_for_exception, decide_exception
 from compliance_assets.governance.export import export
 from compliance_assets.governance.monitoring import in_production
@@ -407,3 +408,10 @@ def _follow(forger: Forger, entry: dict[str, Any], old: bytes) -> None:
 
 def test_the_engineer_is_the_one_who_asked(granted_world: Path) -> None:
     assert open_river(granted_world).archive.of_kind("exception", SYSTEM)[-1].body.requested_by == ENGINEER
+
+
+def test_documents_show_an_exception_beside_the_verdict_that_stays_failed(granted_world: Path) -> None:
+    paper = document(open_river(granted_world, writer=False), "annex-iv", SYSTEM)
+    said = {line.what: line.said for point in paper.points if point.number == "5" for line in point.lines}
+    assert "It counts; approved by " in said["exception to gate fairness"] and GOVERNANCE in said["exception to gate fairness"]
+    assert "refused at model evaluation" in said

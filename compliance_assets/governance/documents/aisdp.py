@@ -111,7 +111,7 @@ def _first(g: Gathered, write: say.Writer) -> tuple[Point, ...]:
                                      for gate in ("performance", "fairness", "robustness", "calibration", "drift")},
                 [*say.stage_lines(g, ("model_evaluation", "integration_testing")), *say.by_hand(g)]),
         _module(g, write, "6", "◐", {"Fairness bounds": g.said("Fairness criterion that counts most", "evaluation", "fairness", "primary")},
-                list(say.refusals(g))),
+                [*say.refusals(g), *say.excepted(g)]),
     )
 
 

@@ -125,7 +125,7 @@ def _remaining(g: Gathered, write: say.Writer) -> tuple[Point, ...]:
                     [say.for_everybody(g), *say.for_groups(g, ("accuracy", "recall", "specificity")), say.features(g)],
                     parts=["annex-iv/3"]),
         write.point("4", "why the performance metrics are appropriate for this system", "◐", grids=[say.bounds(g)], parts=["annex-iv/4"]),
-        write.point("5", "the risk management system (Art. 9)", "○", lines=say.refusals(g), parts=["annex-iv/5"]),
+        write.point("5", "the risk management system (Art. 9)", "○", lines=(*say.refusals(g), *say.excepted(g)), parts=["annex-iv/5"]),
         write.point("6", "relevant changes made by the provider through the lifecycle", "◐",
                     lines=(*say.definitions(g), *say.approvals(g), *say.deployments(g)), parts=["annex-iv/6"]),
         write.point("7", "harmonised standards applied, or the other solutions adopted", "○", parts=["annex-iv/7"]),

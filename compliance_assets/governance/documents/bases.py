@@ -53,13 +53,14 @@ def _findings(gathered: Gathered, *gates: str) -> Any:
 
 
 def _risk(gathered: Gathered) -> Any:
-    """Every refusal that there was, and the bounds: what residual risk was weighed against."""
+    """Every refusal and exception that there was, and the bounds: what residual risk was weighed against."""
     declared = _sections(gathered, ("evaluation",))
     if declared is None:
         return None
     refused = [str(record.digest) for rule in RIVER for record in gathered.river.archive.made_by(gathered.one.system, rule.name)
                if record.body.outcome == "failed"]
-    return {**declared, "refused": refused}
+    excepted = [str(record.digest) for record in gathered.river.archive.of_kind("exception", gathered.one.system)]
+    return {**declared, "refused": refused, "excepted": excepted}
 
 
 def _deployment(gathered: Gathered) -> Any:

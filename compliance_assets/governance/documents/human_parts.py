@@ -239,7 +239,8 @@ _CHANGED: Mapping[str, str] = {
     "purpose": "the declared purpose or population changed", "definition": "the pipeline definition changed",
     "model": "features, training or the model changed", "dataset": "there is another version of the dataset",
     "evaluation": "there is another evaluation", "metrics": "the measured numbers changed", "robustness": "the robustness results changed",
-    "oversight": "what people oversee, approve or stop changed", "risk": "a gate refused something, or bounds changed",
+    "oversight": "what people oversee, approve or stop changed",
+    "risk": "a gate refused something, an exception was asked for, or bounds changed",
     "deployment": "something was deployed or undone", "population": "the population or a proxy assessment changed",
     "environment": "Python or a library changed",
 }

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from compliance_assets.errors import ArtefactCorrupt
-from compliance_assets.evidence import records
+from compliance_assets.evidence import exceptions, records
 from compliance_assets.evidence.archive import Record
 from compliance_assets.evidence.records import DefinitionProposed
 from compliance_assets.governance.charts.reading import between, field, group_words, shown, words
@@ -215,7 +215,8 @@ def approvals(g: Gathered) -> Iterator[Line]:
     for record in g.river.archive.decisions_on(Digest.parse(g.one.model), "model"):
         if record.statement.kind == "decision" and record.statement.subject("staged-model") == staged:
             body = record.body
-            yield Line(f"release: {body.decision}", f"{body.issued} by {body.person} ({body.role}): {body.rationale}",
+            under = f" Conditions: {'; '.join(map(str, body.conditions))}." if body.conditions else ""
+            yield Line(f"release: {body.decision}", f"{body.issued} by {body.person} ({body.role}): {body.rationale}{under}",
                        g.from_record(record))
 
 
@@ -225,6 +226,17 @@ def refusals(g: Gathered, limit: int = 20) -> Iterator[Line]:
     for record in sorted(failed, key=lambda one: -one.index)[:limit]:
         said = [finding.sentence() for report in record.body.reports if report.verdict.value != "NOT_RUN" for finding in report.failures]
         yield Line(f"refused at {rule_named(record.body.stage).title.lower()}", f"{record.body.finished}: {'; '.join(said[:3])}",
+                   g.from_record(record))
+
+
+def excepted(g: Gathered) -> Iterator[Line]:
+    """Every exception that was asked for, until when, and whether it counts now; the failed verdict stands beside it."""
+    for record in g.river.archive.of_kind("exception", g.one.system):
+        body, now = record.body, exceptions.standing(g.river.archive, record, g.river.now())
+        by = ", ".join(f"{person} ({role})" for person, role in now.approvers)
+        counts = f"counts; approved by {by}" if now else f"does not count: {now.why}"
+        yield Line(f"exception to gate {body.gate}", f"asked for by {body.requested_by}, severity {body.severity}, until {body.expires}: "
+                   f"{body.reason} Compensating: {'; '.join(body.compensating)}. Remediation: {body.remediation} It {counts}.",
                    g.from_record(record))
 
 
