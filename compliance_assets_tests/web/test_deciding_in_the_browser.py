@@ -432,7 +432,8 @@ def test_organisation_yaml_with_passkeys_is_read_back_as_written_and_without_the
 
 @pytest.mark.parametrize(("old", "new", "said"), [
     ("relying_party: \"localhost\"", "relying_party: \"bank.example\"", "no page of"), ("origin: \"http://localhost:3100\"", "origin: \"http://bank.example\"", "is not https"),
-    (KEYS[GOVERNANCE].credential, KEYS[OWNER].credential, "already"), ("key: \"ES256:", "key: \"ES512:", "must be a public key")])
+    (KEYS[GOVERNANCE].credential, KEYS[OWNER].credential, "already"), ("key: \"ES256:", "key: \"ES512:", "must be a public key")],
+    ids=["another party", "another origin", "somebody else's", "another algorithm"])  # keys are made afresh: two workers must agree on names
 def test_a_passkey_that_cannot_be_right_is_refused_where_it_stands(world: Path, old: str, new: str, said: str) -> None:
     from compliance_assets.errors import DeclarationError
 
