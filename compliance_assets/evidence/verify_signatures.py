@@ -438,10 +438,12 @@ def _signer(line: str) -> tuple[dict[str, str], Key]:
     options: dict[str, str] = {}
     rest = line.strip(" \t\r")
     while not re.match(r"(ssh-|sk-|ecdsa-)\S+ ", rest):
-        found = re.match(r'(cert-authority)(,|[ \t]+)|(namespaces|valid-after|valid-before)="([^"\\]*)"(,|[ \t]+)', rest)
-        if not found or (found[1] or found[3]) in options:
+        found = re.match(r'(cert-authority)(,|[ \t]+)|(namespaces|valid-after|valid-before)="([^"\\]*)"(,|[ \t]+)', rest,
+                         re.IGNORECASE | re.ASCII)
+        name = (found[1] or found[3]).lower() if found else ""
+        if not found or name in options:
             no("an allowed signer has options that this program does not know, or twice")
-        options[found[1] or found[3]] = found[4] or ""
+        options[name] = found[4] or ""
         rest = rest[found.end():]
     kind, encoded, *_ = rest.split()
     key = ssh_key(unbase64(encoded))

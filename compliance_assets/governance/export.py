@@ -8,6 +8,7 @@ minimisation). Nothing is judged here: what is wrong in the ledger is exported a
 from __future__ import annotations
 
 import re
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -140,3 +141,7 @@ def _write(folder: Path, files: dict[str, bytes]) -> None:
     except OSError as error:
         raise HomeUnusable(f"{folder} cannot be written: {error.strerror}.", rule="export", value=str(folder),
                            remedy="Choose a folder with room that you may write, with --into.") from error
+
+
+if __name__ == "__main__":  # python -m compliance_assets.governance.export > verify.py
+    sys.stdout.buffer.write(verifier_program())

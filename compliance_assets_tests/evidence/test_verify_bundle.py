@@ -149,19 +149,19 @@ def test_a_byte_flipped_in_any_covered_file_is_refused(bundle: Path, tmp_path: P
 
     def sha256(content: bytes) -> str:
         known = hashed.get(id(content))
-        return known[1] if known is not None and known[0] is content else verify_signatures.sha256(content)
+        return known[1] if known is not None and known[0] is content else hashlib.sha256(content).hexdigest()
 
+    strictly = vb.read_canonical
     monkeypatch.setattr(vb, "sha256", sha256)
     monkeypatch.setattr(vb, "Entry", functools.lru_cache(1000)(vb.Entry))
-    monkeypatch.setattr(vb, "ed25519", functools.lru_cache(100_000)(verify_signatures.ed25519))
-    monkeypatch.setattr(vb, "ssh_verify", functools.lru_cache(1000)(verify_signatures.ssh_verify))
-    read = vb.read_canonical
-    monkeypatch.setattr(vb, "read_canonical", lambda content: json.loads(content) if id(content) in hashed else read(content))
+    monkeypatch.setattr(vb, "ed25519", functools.lru_cache(100_000)(vb.ed25519))
+    monkeypatch.setattr(vb, "ssh_verify", functools.lru_cache(1000)(vb.ssh_verify))
+    monkeypatch.setattr(vb, "read_canonical", lambda content: json.loads(content) if id(content) in hashed else strictly(content))
     (tmp_path / "empty").mkdir()
     head, draw = head_of(bundle), random.Random(7)
     whole = vb.Bundle(bundle).files
     covered = sorted(verified(bundle, head).verified)
-    hashed.update({id(content): (content, verify_signatures.sha256(content)) for content in whole.values()})
+    hashed.update({id(content): (content, vb.sha256(content)) for content in whole.values()})
     healthy = vb.Bundle(tmp_path / "empty")
     assert not refuses(healthy, dict(whole), lambda: healthy.verify(head, None)), "what is whole is verified in the same way"
     assert not refuses(healthy, dict(whole), healthy.check_files)
@@ -179,7 +179,7 @@ def test_a_byte_flipped_in_any_covered_file_is_refused(bundle: Path, tmp_path: P
             files = {**whole, name: bytes(bad)}
             if name != "manifest.json":  # the forger also mends the manifest, which nobody signs
                 files["manifest.json"] = vb.canonical(
-                    {**listed, "files": {**listed["files"], name: verify_signatures.sha256(bytes(bad))}})
+                    {**listed, "files": {**listed["files"], name: vb.sha256(bytes(bad))}})
             tried += 1
             # Nothing before `check_files` reads these: what is refused there is refused; only what is not goes the whole way.
             if name.startswith(("artefacts/", "attestations", "verdicts", "sbom", "trust/")) and refuses(healthy, files, healthy.check_files):
@@ -870,9 +870,9 @@ def test_securesystemslib_verifies_our_envelopes_unchanged(bundle: Path) -> None
     from securesystemslib.signer import SSlibKey
 
     policy = json.loads((bundle / "trust/policy-0.json").read_bytes())
-    keys = {verify_signatures.sha256(vb._machine_key(key)): vb._machine_key(key) for key in policy["machine_keys"]}
+    keys = {vb.sha256(vb._machine_key(key)): vb._machine_key(key) for key in policy["machine_keys"]}
     known = {keyid: SSlibKey(keyid, "ed25519", "ed25519", {"public": raw.hex()}) for keyid, raw in keys.items()}
-    roles = {verify_signatures.sha256(vb._machine_key(key)): key["role"] for key in policy["machine_keys"]}
+    roles = {vb.sha256(vb._machine_key(key)): key["role"] for key in policy["machine_keys"]}
     seen = {}
     for name in ("attestations.intoto.jsonl", "verdicts.intoto.jsonl"):
         for line in (bundle / name).read_text().splitlines():
