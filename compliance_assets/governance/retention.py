@@ -59,8 +59,7 @@ def _documentation(river: River, system: str, held: bool) -> Iterator[Kept]:
     why = (f"{years} years after it went out of service on {ended}" if ended else
            f"in service since {begun}: no end before `compliance decommission`" if begun else
            "never put into service: kept until it is, or until people decide otherwise")
-    entries = sum(1 for entry in river.archive.ledger.entries() if entry.system == system)
-    yield Kept(system, f"{entries} ledger entries and the artefacts that they name", DOCUMENTATION, begun, law, until,
+    yield Kept(system, "every ledger entry, and the artefacts that they name", DOCUMENTATION, begun, law, until,
                "legal hold" if held else why, bool(until) and until < today and not held)
 
 

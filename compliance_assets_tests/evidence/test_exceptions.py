@@ -45,6 +45,7 @@ from compliance_assets_tests.project import (
     someone,
     step,
 )
+from compliance_assets_tests.web.visitor import Visitor
 
 ALLOWED = {"covers": ["INCONCLUSIVE", "INSUFFICIENT_DATA", "FAIL"], "longest": "14d",
            "approved_by": [{"role": "technical_owner", "people": 1}, {"role": "governance_lead", "people": 1}]}
@@ -324,6 +325,15 @@ def test_a_request_that_the_pipeline_did_not_sign_is_nobodys(failed: River) -> N
     with pytest.raises(UntrustedEvidence, match="No known key signed this statement"):
         failed.archive.authentic(failed.archive.ledger.entry(stranger.index))
     assert len(failed.archive.of_kind("exception", SYSTEM)) == 1
+
+
+def test_the_page_of_the_candidate_shows_the_exception_beside_the_failed_verdict(staged_world: Path) -> None:
+    river = open_river(staged_world, writer=False)
+    tip = river.archive.made_by(SYSTEM, "model_registration")[-1]
+    page = Visitor(staged_world).see(f"/systems/{SYSTEM}/candidates/{tip.index}")
+    assert "excepted until" in page.text and MEASURE in page.text and f"{OWNER} as technical_owner" in page.text
+    asked_for = Visitor(staged_world).see("/ledger").text
+    assert "exception to fairness asked for" in asked_for and "approved an exception" in asked_for
 
 
 def test_the_commands_ask_decide_list_and_take_back(failed: River, monkeypatch: pytest.MonkeyPatch) -> None:
