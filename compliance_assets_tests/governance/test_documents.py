@@ -20,6 +20,7 @@ from compliance_assets.governance.documents.aisdp import RESTS_ON
 from compliance_assets.governance.documents.gathered import Gathered, chosen
 from compliance_assets.governance.documents.human_parts import FIELDS, write, written
 from compliance_assets.governance.documents.paper import Paper, Point
+from compliance_assets.governance.questions.catalogue import ask
 from compliance_assets.pipeline import River, open_river
 from compliance_assets.trust.canonical import Digest
 from compliance_assets_tests.project import GOVERNANCE, OWNER, PEOPLE, REASON, SYSTEM, approve_definition, run_to, signer
@@ -131,6 +132,8 @@ def test_words_of_a_person_fill_their_gap_and_are_versioned(in_review: Path) -> 
 def test_a_part_belongs_to_the_role_that_signed_it_first(in_review: Path) -> None:
     river = open_river(in_review)
     signed(river, "aisdp/7", "Officers decide; the score is one of four things that they look at.")
+    said = {one.what: one.said for one in ask(river, SYSTEM, "E30").facts}
+    assert said["module 7 signed"].startswith(f"version 1 by {OWNER} (technical_owner)")
     with pytest.raises(Misused, match="owned by the role technical_owner"):
         signed(river, "aisdp/7", "Somebody else's words.", GOVERNANCE)
     assert written(river, SYSTEM)[0]["aisdp/7"].version == 1

@@ -118,6 +118,7 @@ def test_the_evaluation_waits_for_a_second_person(by_hand: River) -> None:
     assert working.step(by_hand, SYSTEM, "model_registration", engineer(by_hand), SAW).said["result"] == "verified"
 
 
+@pytest.mark.slow
 def test_approval_by_hand_waits_for_the_same_people_and_the_operator_is_not_one_of_them(by_hand: River) -> None:
     working.verify(by_hand, SYSTEM, "model_evaluation", signer(by_hand, OWNER), SAW)
     for stage in ("model_registration", "integration_testing"):

@@ -115,21 +115,23 @@ class Part:
     record: Record
 
 
-def written(river: River, system: str) -> tuple[Mapping[str, Part], tuple[tuple[Record, str], ...]]:
-    """The standing version of each part, and the signed records that do not count, with the reason."""
-    chains, taken_back, refused = _chains(river, system)
+def written(river: River, system: str, as_of: datetime | None = None) -> tuple[Mapping[str, Part], tuple[tuple[Record, str], ...]]:
+    """The standing version of each part (as it stood at `as_of`), and the signed records that do not count, with the reason."""
+    chains, taken_back, refused = _chains(river, system, as_of)
     standing = {part: kept[-1] for part, chain in chains.items() if (kept := [one for one in chain if one.record.digest not in taken_back])}
     return standing, refused
 
 
-def _chains(river: River, system: str) -> tuple[dict[str, list[Part]], set[str], tuple[tuple[Record, str], ...]]:
+def _chains(river: River, system: str,
+            as_of: datetime | None = None) -> tuple[dict[str, list[Part]], set[str], tuple[tuple[Record, str], ...]]:
     """The versions of each part, which statements their makers took back, and what does not count. Oldest first, a version counts if:
 
     1. its text is in the store, unharmed, and is about this system and a part that there is;
     2. it names the version before it, and is one higher;
     3. it comes from the role that owns the part, as long as anybody holds that role.
     """
-    records = [record for record in river.archive.of_kind("decision", system) if record.body.scope.purpose == "document"]
+    records = [record for record in river.archive.of_kind("decision", system) if record.body.scope.purpose == "document"
+               and (as_of is None or parse_rfc3339(record.body.issued) <= as_of)]
     makers = {str(record.digest): record.body.person for record in records}
     taken_back = {record.body.revokes for record in records if record.body.decision == "revoke"
                   and record.body.revokes in makers and makers[record.body.revokes] == record.body.person}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from compliance_assets.evidence import anchors
+from compliance_assets.governance.documents.human_parts import written
 from compliance_assets.governance.questions.answer import Gap, Part, fact
 from compliance_assets.governance.questions.seen import Seen, plain
 from compliance_assets.trust.canonical import sha256_file
@@ -68,7 +69,14 @@ def documents(seen: Seen) -> Iterator[Part]:
                    sha256_file(module))
     else:
         yield Gap(f"module 2: {aisdp['module_2']} is not there")
-    yield Gap("whether each of the twelve modules described this version at its release: no record binds a module's text to a release")
+    standing = {name: part for name, part in written(seen.river, seen.system, seen.as_of)[0].items() if name.startswith("aisdp/")}
+    for name, part in standing.items():
+        body = part.record.body
+        yield fact(f"module {name.partition('/')[2]} signed", f"version {part.version} by {body.person} ({body.role}) at {body.issued}, "
+                   f"about definition {body.definition[:12]}", part.record, body.shown)
+    unsigned = [str(number) for number in range(1, 13) if f"aisdp/{number}" not in standing]
+    if unsigned:
+        yield Gap(f"whether modules {', '.join(unsigned)} described this version at its release: nobody signed their text")
 
 
 def not_recorded(seen: Seen) -> Iterator[Part]:
