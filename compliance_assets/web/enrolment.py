@@ -13,7 +13,6 @@ from compliance_assets.errors import Misused
 from compliance_assets.policy.browsers import DeclaredPasskey
 from compliance_assets.policy.declared import BASE64, PASSKEY, PERSON
 from compliance_assets.policy.rendering import passkey_line
-from compliance_assets.trust.canonical import rfc3339
 from compliance_assets.trust.passkeys import verify_assertion
 from compliance_assets.web.people import People, assertion_of
 
@@ -27,7 +26,7 @@ def made(form: Mapping[str, str], people: People, valid_from: str = "") -> tuple
     if max(len(credential), len(key)) > 1500 or not re.fullmatch(BASE64, credential) or not re.fullmatch(PASSKEY, key):
         raise Misused("No passkey was made.", rule="passkey", value=key[:40], remedy="Use a browser that runs this page's script.")
     declared = DeclaredPasskey(credential=credential, key=key, relying_party=people.party, origin=people.origin,
-                               valid_from=valid_from or rfc3339(people.now().replace(microsecond=0)), valid_until=None)
+                               valid_from=valid_from or f"{people.now():%Y-%m-%dT%H:%M:%SZ}", valid_until=None)
     declared.public.check()
     return person, declared
 

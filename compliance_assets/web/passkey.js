@@ -52,9 +52,9 @@ function ready(form) {
   }
   if (location.origin !== form.dataset.origin) {
     said.textContent = `Browsers keep these passkeys for ${form.dataset.origin} only: open that address.`;
-    button.disabled = true;
     return;
   }
+  button.disabled = false;
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
     button.disabled = true;

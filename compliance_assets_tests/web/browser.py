@@ -25,6 +25,8 @@ class Page:
     def __init__(self, socket: ClientConnection) -> None:
         self._socket = socket
         self._number = 0
+        self.events: list[dict[str, Any]] = []
+        """What the browser told by itself, in order (console, requests), for the domains that were enabled."""
 
     def send(self, method: str, **parameters: Any) -> dict[str, Any]:
         self._number += 1
@@ -34,6 +36,8 @@ class Page:
             if heard.get("id") == self._number:
                 assert "error" not in heard, heard
                 return dict(heard["result"])
+            if "method" in heard:
+                self.events.append(heard)
 
     def run(self, script: str) -> Any:
         """The value of a script in the page; promises are waited for."""
@@ -49,7 +53,7 @@ class Page:
         deadline = time.monotonic() + seconds
         while True:
             try:
-                if self.run(condition):
+                if self.run(f"!!({condition})"):
                     return
             except AssertionError:  # the page was being replaced
                 pass

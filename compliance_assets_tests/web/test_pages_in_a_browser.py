@@ -24,7 +24,7 @@ def test_pages_fit_every_width_load_their_style_and_fetch_nothing_from_elsewhere
     app = build_pages(reviewed_world, "127.0.0.1", port, [User("ines", Role.READER, token_hash(token))])
     with served(app, listening), chromium(tmp_path / "profile") as page:
         page.open(f"{origin}/ledger")
-        page.run(f"document.getElementById('token').value = {token!r}; document.querySelector('form').submit()")
+        page.run(f"document.getElementById('token').value = {token!r}; document.getElementById('token').form.submit()")
         page.until("document.querySelector('h1').textContent === 'Ledger'")
         for path in PATHS:
             for width in (390, 820, 1280):
