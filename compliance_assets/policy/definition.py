@@ -26,8 +26,10 @@ from compliance_assets.trust.canonical import Digest, digest_of, sha256_bytes
 DECLARATION = "system.yaml"
 PACKAGE_ROOT = Path(__file__).resolve().parents[1]
 JUDGING_ROOMS = ("policy", "metrics", "stages", "sources")
-JUDGING_FILES = ("pipeline.py", "features.py", "modelfile.py", "evidence/dossier.py", "evidence/decisions.py")
-"""What decides verdicts and artefacts: rooms, and files beside them (`sources` casts and splits; the dossier admits; decisions count)."""
+JUDGING_FILES = ("pipeline.py", "features.py", "modelfile.py", "evidence/dossier.py", "evidence/decisions.py", "evidence/exceptions.py",
+                 "evidence/conditions.py", "evidence/change_class.py")
+"""What decides verdicts and artefacts: rooms, and files beside them (`sources` casts and splits; the dossier admits; decisions,
+exceptions and conditions count; the class of a change says whose word is needed)."""
 
 
 @dataclass(frozen=True)
