@@ -58,7 +58,7 @@ def stands(river: River, **said: Any) -> Standing:
     declared = river.definition(SYSTEM).system
     name = declared.deployment.environment
     return decisions.standing(river.archive.decisions_on(subjects["model"], "model"), subjects, declared.approval, river.organisation,
-                              river.organisation.environments[name], name, chain, river.now())
+                              river.organisation.environments[name], name, chain, river.now(), change="FIRST", overdue=lambda _: "")
 
 
 def test_each_lie_about_an_approval_counts_once_its_own_check_is_taken_out(in_review: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -101,7 +101,7 @@ def test_whoever_launched_or_wrote_it_approves_it_once_that_check_is_taken_out(i
         found = stands(river, **said)
         assert not found and found.refused[0][0] == GOVERNANCE and words in found.refused[0][1]
         with monkeypatch.context() as patched:
-            patched.setattr(decisions, "_objection", without(decisions._objection, words))
+            patched.setattr(decisions, "unseparated", without(decisions.unseparated, words))
             assert stands(river, **said), words
 
 
