@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from functools import lru_cache
 from typing import Any
@@ -65,6 +65,8 @@ class Archive:
     artefacts: ArtefactStore
     _authentic: dict[int, Record] = field(default_factory=dict, repr=False)
     _reigns: tuple[int, tuple[tuple[int, Organisation], ...]] = field(default=(-1, ()), repr=False)
+    _once: dict[tuple[str, str], tuple[Record, ...]] | None = field(default=None, repr=False)
+    """Lists that were read and proved already; only in a copy `for_one_reading`."""
 
     @classmethod
     def open(cls, home: Home, organisation: Organisation, *, writer: bool = True) -> Archive:
@@ -72,6 +74,10 @@ class Archive:
         log_key = SigningKey.load(home.key_path("log")) if writer and home.key_path("log").is_file() else None
         ledger = Ledger.open(home.ledger_place, organisation.log_key(), log_key, subjects_of=_subjects, columns_of=_columns)
         return cls(home, organisation, ledger, ArtefactStore(home.artefacts))
+
+    def for_one_reading(self) -> Archive:
+        """A copy that reads and proves each list once: for somebody who looks at one moment, such as a page. Never for a stage."""
+        return replace(self, _once={})
 
     # ------------------------------------------------------------------------------------------------ authenticity
 
@@ -198,7 +204,11 @@ class Archive:
         For lists ("everything this stage made"): a stranger's entry must not keep everybody from working, and passing it over
         can never make anything pass, since only authentic records do. `verify` reports it. A damaged ledger still refuses.
         """
-        return self._trusted(self.ledger.by_subject(digest, role))
+        if self._once is None:
+            return self._trusted(self.ledger.by_subject(digest, role))
+        if (digest, role) not in self._once:
+            self._once[digest, role] = self._trusted(self.ledger.by_subject(digest, role))
+        return self._once[digest, role]
 
     def _trusted(self, entries: Iterable[Entry]) -> tuple[Record, ...]:
         found: list[Record] = []
@@ -226,7 +236,11 @@ class Archive:
 
     def of_kind(self, kind: str, system: str) -> tuple[Record, ...]:
         """Every record of one kind about one system, oldest first; a stranger's entry is passed over, as in `_listed`."""
-        return self._trusted(self.ledger.by_kind(kind, system))
+        if self._once is None:
+            return self._trusted(self.ledger.by_kind(kind, system))
+        if (f"kind:{kind}", system) not in self._once:
+            self._once[f"kind:{kind}", system] = self._trusted(self.ledger.by_kind(kind, system))
+        return self._once[f"kind:{kind}", system]
 
     def with_key(self, key: Digest, role: str = "key") -> tuple[Record, ...]:
         return self._listed(key, role)

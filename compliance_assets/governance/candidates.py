@@ -70,7 +70,7 @@ def candidate_at(river: River, system: str, index: int) -> Candidate:
     if found is None:
         raise Misused(f"Ledger entry {index} is no stage record of {system}.", rule="candidate", value=str(index),
                       remedy="Take one from the list of its releases and runs.")
-    return Candidate(system, _chain(found, executions), found)
+    return Candidate(system, _chain(found, _by_output(executions)), found)
 
 
 def latest(river: River, system: str) -> Candidate | None:
@@ -92,17 +92,25 @@ def _lines(system: str, executions: tuple[Record, ...]) -> tuple[Candidate, ...]
         if record.body.outcome == "error" or name not in consumed:  # what failed is consumed only under an exception
             tips[name] = record
     ordered = sorted(tips.values(), key=lambda record: record.index, reverse=True)
-    return tuple(Candidate(system, _chain(tip, executions), tip) for tip in ordered)
+    made = _by_output(executions)
+    return tuple(Candidate(system, _chain(tip, made), tip) for tip in ordered)
 
 
-def _chain(tip: Record, executions: tuple[Record, ...]) -> dict[str, Record]:
+def _by_output(executions: Iterable[Record]) -> dict[str, list[Record]]:
+    found: dict[str, list[Record]] = {}
+    for record in executions:
+        found.setdefault(str(record.body.output), []).append(record)
+    return found
+
+
+def _chain(tip: Record, by_output: Mapping[str, list[Record]]) -> dict[str, Record]:
     """What a record rests on, as it stood when that record was made."""
     found = {rule_named(tip.body.stage).makes: tip}
     todo = [tip]
     while todo:
         record = todo.pop()
         for asset, digest in record.body.inputs.items():
-            made = [other for other in executions if other.body.output == digest and other.index < record.index
+            made = [other for other in by_output.get(digest, []) if other.index < record.index
                     and other.body.stage == rule_named(asset).name and other.body.outcome != "error"]
             same = [other for other in made if other.body.definition == record.body.definition]
             if asset not in found and made:
@@ -206,6 +214,6 @@ def _before_deployment(river: River, one: Candidate) -> Fate:
 
 def refused_since(river: River, systems: Iterable[str], since: Any) -> tuple[tuple[Candidate, Fate], ...]:
     """What the pipeline refused or could not compute since a moment, newest first."""
-    found = [(one, fate(river, one)) for system in systems for one in candidates(river, system)
-             if parse_rfc3339(one.tip.body.finished) >= since and one.tip.body.outcome != "passed"]
+    found = [(one, fate(river, one, state)) for system in systems for state in (answering(river, system),)
+             for one in candidates(river, system) if parse_rfc3339(one.tip.body.finished) >= since and one.tip.body.outcome != "passed"]
     return tuple(sorted(found, key=lambda pair: pair[0].index, reverse=True))

@@ -12,6 +12,7 @@ import logging
 import re
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -144,6 +145,7 @@ class Pages:
         """The one place where a refusal of the house becomes a page."""
         try:
             river = self._project.river()
+            river = replace(river, archive=river.archive.for_one_reading())
             # What stands after the ? is told apart from the address, so that it can never take the place of a checked part of it.
             return view(river, {**{f"?{name}": value for name, value in request.query_params.items()}, **parts}, common)
         except ComplianceError as error:

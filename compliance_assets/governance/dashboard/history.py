@@ -259,6 +259,7 @@ def _blocked(river: River, system: str, stages: list[Record], steps: list[Record
             yield Blocked({"reject": "rejected", "defer": "deferred", "revoke": "revoked"}[one.decision], one.at, one.index)
     begun = {record.body.approval for record in steps}
     approved = {record.body.inputs["integration_report"] for record in stages if record.body.stage == "pre_deployment_approval"}
+    head = river.head(system, "integration_report")
     for record in stages:
         if record.body.outcome != "passed":
             continue
@@ -266,7 +267,7 @@ def _blocked(river: River, system: str, stages: list[Record], steps: list[Record
             expires = parse_rfc3339(str(river.value("approval", Digest.parse(record.body.output)).model_dump()["expires"]))
             if expires <= river.now():
                 yield Blocked("expired", expires, record.index)
-        if record.body.stage == "integration_testing" and record.body.output == river.head(system, "integration_report") \
+        if record.body.stage == "integration_testing" and record.body.output == head \
                 and record.body.output not in approved:
             yield Blocked("waiting", _at(record), record.index)
 
