@@ -57,7 +57,7 @@ def fields(assertion: Assertion) -> dict[str, str]:
 
 def statement_bytes(page: str) -> bytes:
     """What the sign page asks to sign, as its script reads it."""
-    found = re.search(r'<pre id="statement" class="whole">(.*?)</pre>', page, re.S)
+    found = re.search(r'<pre [^>]*id="statement"[^>]*>(.*?)</pre>', page, re.S)
     assert found is not None, re.sub(r"<[^>]+>|\s+", " ", page)[-700:]
     return pae(PAYLOAD_TYPE, html.unescape(found[1]).encode())
 
