@@ -65,7 +65,8 @@ def in_review(reviewed_world: Path, tmp_path: Path) -> Path:
     return copied(reviewed_world, tmp_path / "world")
 
 
-LONGEST = ("test_kills.py", "test_s8_deployment.py", "test_bypasses.py", "test_bypasses_served.py", "test_verify_bundle.py", "test_supervisor.py")
+LONGEST = ("test_kills.py", "test_s8_deployment.py", "test_bypasses.py", "test_bypasses_served.py", "test_verify_bundle.py", "test_supervisor.py", "test_a_month.py",
+           "test_s8_kills.py", "test_expectations.py")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -275,6 +275,15 @@ def test_one_that_names_fewer_findings_than_failed_is_refused(failed: River) -> 
     assert "it does not name" in why(failed)
 
 
+def test_one_exception_does_not_carry_a_second_gate_that_failed(granted: River) -> None:
+    record = evaluated(granted)
+    assert exceptions.excuse_for(granted.archive, record, granted.now())
+    worse = GateReport("calibration", 1, (Finding("calibration.brier_reliability", Verdict.FAIL, value="0.4"),)).as_json()
+    gates = tuple(worse if gate["gate"] == "calibration" else gate for gate in record.body.gates)
+    two = exceptions.excuse_for(granted.archive, replace(record, body=record.body.model_copy(update={"gates": gates})), granted.now())
+    assert set(two.by) == {"fairness"} and not two
+
+
 def test_an_error_is_never_covered_whatever_an_exception_names(granted: River) -> None:
     exception = granted.archive.of_kind("exception", SYSTEM)[-1]
     name = exception.body.findings[0]["id"]
