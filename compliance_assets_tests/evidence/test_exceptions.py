@@ -276,6 +276,7 @@ def test_one_that_names_fewer_findings_than_failed_is_refused(failed: River) -> 
 
 
 def test_one_exception_does_not_carry_a_second_gate_that_failed(granted: River) -> None:
+    assert step(granted, "model_evaluation", run="again")  # the gates behind are judged now
     record = evaluated(granted)
     assert exceptions.excuse_for(granted.archive, record, granted.now())
     worse = GateReport("calibration", 1, (Finding("calibration.brier_reliability", Verdict.FAIL, value="0.4"),)).as_json()
