@@ -281,7 +281,9 @@ def test_one_exception_does_not_carry_a_second_gate_that_failed(granted: River) 
     assert exceptions.excuse_for(granted.archive, record, granted.now())
     worse = GateReport("calibration", 1, (Finding("calibration.brier_reliability", Verdict.FAIL, value="0.4"),)).as_json()
     gates = tuple(worse if gate["gate"] == "calibration" else gate for gate in record.body.gates)
-    two = exceptions.excuse_for(granted.archive, replace(record, body=record.body.model_copy(update={"gates": gates})), granted.now())
+    body = type(record.body).model_validate({**record.body.model_dump(), "gates": gates})
+    both = replace(record, statement=replace(record.statement, body=body))
+    two = exceptions.excuse_for(granted.archive, both, granted.now())
     assert set(two.by) == {"fairness"} and not two
 
 
