@@ -13,6 +13,7 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 from compliance_assets.evidence.archive import Archive, Record
+from compliance_assets.evidence.decisions import taken_back
 from compliance_assets.trust.canonical import Digest, digest_of
 
 
@@ -64,9 +65,7 @@ def overdue(archive: Archive, approval: Record, now: datetime) -> str:
 
 def _met(archive: Archive, approval: Record, text: str) -> Record | None:
     said = archive.decisions_on(condition_id(approval.digest, text), "condition")
-    makers = {record.digest: record.body.person for record in said}
-    revoked = {record.body.revokes for record in said
-               if record.body.decision == "revoke" and makers.get(Digest(record.body.revokes)) == record.body.person}
+    revoked = taken_back(said)
     for record in said:
         body = record.body
         if (body.decision == "approve" and body.scope.purpose == "condition" and record.digest not in revoked

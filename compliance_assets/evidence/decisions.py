@@ -6,7 +6,7 @@ everybody sees it. No approvers means no approval; a rejection of the same model
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
@@ -39,6 +39,13 @@ def release_subjects(chain: Chain, staged: Digest, integration: Digest, model: D
         "integration-report": integration, "dataset": chain.digest("dataset"), "definition": Digest.parse(evaluation.definition),
         "environment": Digest.parse(evaluation.environment), "rollout": rollout_digest(system),
     }
+
+
+def taken_back(decisions: Sequence[Record]) -> frozenset[str]:
+    """The digests of those of these decisions that were revoked by whoever made them; nobody takes back another person's word."""
+    makers = {str(record.digest): record.body.person for record in decisions}
+    return frozenset(record.body.revokes for record in decisions if record.body.decision == "revoke"
+                     and record.body.revokes in makers and makers[record.body.revokes] == record.body.person)
 
 
 @dataclass(frozen=True)
@@ -88,9 +95,7 @@ def standing(decisions: Sequence[Record], subjects: Mapping[str, Digest], policy
        the release rests on;
     7. every condition that it was given under is met, or its day has not passed.
     """
-    makers = {record.digest: record.body.person for record in decisions}
-    revoked = {record.body.revokes for record in decisions if record.body.decision == "revoke"
-               and makers.get(Digest(record.body.revokes), "") == record.body.person}
+    revoked = taken_back(decisions)
     latest: dict[object, Record] = {}
     refused: list[tuple[str, str]] = []
     rejected: list[Record] = []
@@ -131,7 +136,7 @@ def standing(decisions: Sequence[Record], subjects: Mapping[str, Digest], policy
 
 
 def _objection(record: Record, subjects: Mapping[str, Digest], policy: ApprovalPolicy, organisation: Organisation,
-               environment: Environment, environment_name: str, chain: Chain, now: datetime, revoked: set[str]) -> str:
+               environment: Environment, environment_name: str, chain: Chain, now: datetime, revoked: Set[str]) -> str:
     body = record.body
     # (1)
     if body.scope.purpose != "release" or body.scope.environment != environment_name:

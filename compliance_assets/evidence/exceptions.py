@@ -14,7 +14,8 @@ from datetime import datetime, timedelta
 
 from compliance_assets.errors import ComplianceError
 from compliance_assets.evidence.archive import Archive, Record, quorum
-from compliance_assets.evidence.dossier import Excuse, ExcuseOf
+from compliance_assets.evidence.decisions import taken_back, unseparated
+from compliance_assets.evidence.dossier import Chain, Excuse, ExcuseOf
 from compliance_assets.policy.gates import GateReport
 from compliance_assets.policy.organisation import Organisation
 from compliance_assets.policy.system import ApprovalPolicy, places, seconds_of
@@ -182,9 +183,7 @@ def _heard(archive: Archive, exception: Record, policy: ApprovalPolicy,
     decisions = [record for record in archive.decisions_on(exception.digest, "exception")
                  if record.statement.kind == "decision" and record.body.scope.purpose == "exception"
                  and record.body.scope.system == exception.body.system and (before is None or record.index < before)]
-    makers = {record.digest: record.body.person for record in decisions}
-    revoked = {record.body.revokes for record in decisions
-               if record.body.decision == "revoke" and makers.get(Digest(record.body.revokes)) == record.body.person}
+    revoked = taken_back(decisions)
     organisation = archive.in_force()
     people: dict[str, str] = {}
     refused: list[str] = []
@@ -212,10 +211,4 @@ def _not_theirs(person: str, exception: Record, failed: Record, policy: Approval
     known = organisation.person(person)
     if exception.body.launcher in known.launchers:
         return "they asked for it"
-    if "not_launcher" in policy.separation and failed.body.launcher in known.launchers:
-        return "they launched what failed"
-    authors = set(failed.body.code.authors)
-    if "not_author" in policy.separation and (authors & {mail.lower() for mail in known.git}
-                                              or authors & {f"launcher:{name}" for name in known.launchers}):
-        return "they wrote what failed"
-    return ""
+    return unseparated(known, policy, Chain({"evaluation_report": failed}))

@@ -197,11 +197,11 @@ def curve_point(curve: Curve, raw: bytes) -> Jacobian:
     return x, y, 1
 
 
-def ecdsa(curve: Curve, key: Jacobian, message: bytes, r: int, s: int, digest: str = "") -> bool:
-    """Whether (r, s) is the key's signature over the message, hashed with `digest` (the curve's own, if not given)."""
+def ecdsa(curve: Curve, key: Jacobian, message: bytes, r: int, s: int) -> bool:
+    """Whether (r, s) is the key's signature over the message, hashed with the curve's own digest."""
     if not (0 < r < curve.n and 0 < s < curve.n):
         return False
-    hashed = hashlib.new(digest or curve.digest, message).digest()
+    hashed = hashlib.new(curve.digest, message).digest()
     e = int.from_bytes(hashed, "big") >> max(0, 8 * len(hashed) - curve.n.bit_length())
     w = pow(s, -1, curve.n)
     u, v = e * w % curve.n, r * w % curve.n

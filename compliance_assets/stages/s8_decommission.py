@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from compliance_assets.errors import Misused, Waiting
 from compliance_assets.evidence.archive import Archive, Record, quorum
+from compliance_assets.evidence.decisions import taken_back
 from compliance_assets.evidence.deployments import DesiredState, Slot
 from compliance_assets.evidence.records import DeploymentStep
 from compliance_assets.policy.organisation import Organisation
@@ -27,9 +28,7 @@ def heard(archive: Archive, system: str, environment: str, organisation: Organis
     """Whose decisions stand, and what is still missing (empty: enough people decided, and nobody said no)."""
     decisions = [record for record in archive.decisions_on(subject_of(system, environment), "decommission")
                  if record.body.scope.purpose == "decommission"]
-    makers = {record.digest: record.body.person for record in decisions}
-    revoked = {record.body.revokes for record in decisions
-               if record.body.decision == "revoke" and makers.get(Digest(record.body.revokes)) == record.body.person}
+    revoked = taken_back(decisions)
     standing = {record.body.person: record for record in decisions
                 if record.body.decision == "approve" and record.digest not in revoked}
     no = [record.body.person for record in decisions if record.body.decision == "reject" and record.digest not in revoked]

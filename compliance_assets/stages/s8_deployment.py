@@ -180,6 +180,8 @@ def authority(work: Work, approval: Approval, staged: StagedModel, state: Desire
 def _conditions(work: Work, approval: Approval) -> Finding:
     """Whether an approval that was given under a condition still counts."""
     counted = [record for digest in approval.decisions for record in work.archive.find(Digest.parse(digest), "statement")]
+    if not approval.decisions or {str(record.digest) for record in counted} != set(approval.decisions):
+        return fact("authority.conditions", False, value="a decision that it counts is not in the ledger", bound="none overdue")
     late = [f"{record.body.person}: {why}" for record in counted if (why := overdue(work.archive, record, work.now()))]
     return fact("authority.conditions", not late, value="; ".join(late) or "none overdue", bound="none overdue")
 

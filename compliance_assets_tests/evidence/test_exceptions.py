@@ -188,8 +188,8 @@ def test_whoever_asked_cannot_approve(failed: River) -> None:
 
 
 MAKERS: dict[str, tuple[dict[str, Any], str]] = {
-    "the launcher": ({"launcher": OWNER}, "they launched what failed"),
-    "an author": ({"authors": (f"launcher:{OWNER}",)}, "they wrote what failed"),
+    "the launcher": ({"launcher": OWNER}, "they launched a run of this release"),
+    "an author": ({"authors": (f"launcher:{OWNER}",)}, "they wrote what is approved"),
 }
 
 

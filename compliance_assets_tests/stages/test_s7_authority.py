@@ -171,6 +171,14 @@ def test_an_unmet_condition_ends_the_authority_to_deploy_when_its_day_is_over(co
     assert "is not met: " + WORDS in str(finding.value)
 
 
+@pytest.mark.parametrize("decisions", [(), ("0" * 64,)])
+def test_a_counted_decision_that_cannot_be_found_is_no_condition_met(conditional: River, decisions: tuple[str, ...]) -> None:
+    approval: Any = step(conditional, "approval").value
+    work: Any = type("Work", (), {"archive": conditional.archive, "now": lambda: datetime.now(UTC)})
+    assert _conditions(work, approval)
+    assert not _conditions(work, approval.model_copy(update={"decisions": (*approval.decisions, *decisions) if decisions else ()}))
+
+
 def test_counting_refuses_an_approval_whose_condition_is_overdue(conditional: River) -> None:
     chain, subjects, before = open_review(conditional, SYSTEM)
     assert before

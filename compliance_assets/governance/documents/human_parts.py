@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from compliance_assets.errors import ComplianceError, Misused
 from compliance_assets.evidence.archive import Record
+from compliance_assets.evidence.decisions import taken_back
 from compliance_assets.evidence.records import Decision, Scope, Statement
 from compliance_assets.governance.deciding import Signer, sign_statement
 from compliance_assets.governance.documents.bases import basis_of
@@ -117,13 +118,13 @@ class Part:
 
 def written(river: River, system: str, as_of: datetime | None = None) -> tuple[Mapping[str, Part], tuple[tuple[Record, str], ...]]:
     """The standing version of each part (as it stood at `as_of`), and the signed records that do not count, with the reason."""
-    chains, taken_back, refused = _chains(river, system, as_of)
-    standing = {part: kept[-1] for part, chain in chains.items() if (kept := [one for one in chain if one.record.digest not in taken_back])}
+    chains, revoked, refused = _chains(river, system, as_of)
+    standing = {part: kept[-1] for part, chain in chains.items() if (kept := [one for one in chain if one.record.digest not in revoked])}
     return standing, refused
 
 
 def _chains(river: River, system: str,
-            as_of: datetime | None = None) -> tuple[dict[str, list[Part]], set[str], tuple[tuple[Record, str], ...]]:
+            as_of: datetime | None = None) -> tuple[dict[str, list[Part]], frozenset[str], tuple[tuple[Record, str], ...]]:
     """The versions of each part, which statements their makers took back, and what does not count. Oldest first, a version counts if:
 
     1. its text is in the store, unharmed, and is about this system and a part that there is;
@@ -132,9 +133,7 @@ def _chains(river: River, system: str,
     """
     records = [record for record in river.archive.of_kind("decision", system) if record.body.scope.purpose == "document"
                and (as_of is None or parse_rfc3339(record.body.issued) <= as_of)]
-    makers = {str(record.digest): record.body.person for record in records}
-    taken_back = {record.body.revokes for record in records if record.body.decision == "revoke"
-                  and record.body.revokes in makers and makers[record.body.revokes] == record.body.person}
+    revoked = taken_back(records)
     chains: dict[str, list[Part]] = {}
     refused: list[tuple[Record, str]] = []
     for record in records:
@@ -157,7 +156,7 @@ def _chains(river: River, system: str,
             refused.append((record, f"the part is owned by {owner}"))
             continue
         chains.setdefault(part.part, []).append(part)
-    return chains, taken_back, tuple(refused)
+    return chains, revoked, tuple(refused)
 
 
 def _owner(river: River, chain: list[Part]) -> str:
