@@ -12,6 +12,7 @@ from typing import Any
 
 from compliance_assets.errors import OutOfTurn
 from compliance_assets.evidence.archive import Archive, Record, quorum
+from compliance_assets.evidence.decisions import taken_back
 from compliance_assets.trust.canonical import Digest, digest_of
 
 
@@ -38,14 +39,16 @@ def subject_of(system: str) -> Digest:
 
 
 def holds_of(archive: Archive, system: str) -> tuple[Hold, ...]:
-    """Every hold that was ever set on a system, oldest first. One is released by people's rejection of exactly that decision."""
+    """Every hold that was ever set on a system, oldest first. One is released by people's rejection of exactly that decision, and stands
+    again where one of them takes that back."""
     wanted = archive.in_force().definitions.approved_by
     found: list[Hold] = []
     for record in archive.decisions_on(subject_of(system), "legal-hold"):
         if record.body.decision != "approve" or record.body.scope.purpose != "legal-hold":
             continue
-        against = [one for one in archive.decisions_on(record.digest, "legal-hold")
-                   if one.body.scope.purpose == "legal-hold" and one.body.decision == "reject"]
+        said = [one for one in archive.decisions_on(record.digest, "legal-hold") if one.body.scope.purpose == "legal-hold"]
+        revoked = taken_back(said)
+        against = [one for one in said if one.body.decision == "reject" and one.digest not in revoked]
         people = {one.body.person: one.body.role for one in against}
         found.append(Hold(record, tuple(against) if quorum(people, wanted) else ()))
     return tuple(found)

@@ -284,6 +284,12 @@ def test_one_person_holds_and_it_takes_the_quorum_to_let_go(river: River) -> Non
     hold(river, OWNER, "reject", held)
     with pytest.raises(OutOfTurn, match="holds all evidence"):
         require_free(river.archive, SYSTEM, "A day of the log")
+    letting_go = hold(river, GOVERNANCE, "reject", held)
+    require_free(river.archive, SYSTEM, "A day of the log")
+    revoke_decision(river, SYSTEM, str(letting_go), signer(river, GOVERNANCE), REASON)
+    assert not inbox.admit(river.archive)[1]
+    with pytest.raises(OutOfTurn, match=f"{OWNER} holds all evidence"):
+        require_free(river.archive, SYSTEM, "A day of the log")
     hold(river, GOVERNANCE, "reject", held)
     require_free(river.archive, SYSTEM, "A day of the log")
     assert [one.record.body.person for one in holds_of(river.archive, SYSTEM) if one.released] == [OWNER]
