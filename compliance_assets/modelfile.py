@@ -20,6 +20,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from compliance_assets.errors import StageError, UnsafeModel
+from compliance_assets.heavy import heavy_import
 from compliance_assets.trust.canonical import sha256_bytes
 
 if TYPE_CHECKING:
@@ -78,7 +79,8 @@ def store(estimator: Any) -> bytes:
 
     Raises `UnsafeModel` naming the type and the reason for anything that is not data and reviewed types.
     """
-    import skops.io
+    with heavy_import("skops.io"):
+        import skops.io
 
     for part in _parts(estimator):
         name = _type_name(part)

@@ -25,6 +25,7 @@ from urllib.parse import unquote, urlparse
 
 from compliance_assets.errors import RegistryError
 from compliance_assets.evidence.home import Home
+from compliance_assets.heavy import heavy_import
 from compliance_assets.trust.canonical import Digest, sha256_bytes
 
 if TYPE_CHECKING:
@@ -302,7 +303,8 @@ class Registry:
 def _speaking() -> Iterator[None]:
     """What MLflow refuses becomes a refusal of ours."""
     _quiet()
-    from mlflow.exceptions import MlflowException
+    with heavy_import("mlflow"):
+        from mlflow.exceptions import MlflowException
 
     try:
         yield
@@ -327,7 +329,7 @@ def _client(uri: str) -> MlflowClient:
     import logging
     import warnings
 
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), heavy_import("mlflow.store.tracking.sqlalchemy_store"):
         # MLflow's mappers use what SQLAlchemy 2.1 deprecates; said once, while they are imported, to nobody who can mend it.
         warnings.simplefilter("ignore", DeprecationWarning)
         from mlflow import MlflowClient

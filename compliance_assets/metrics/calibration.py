@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -47,24 +48,38 @@ def measure_calibration(names: Sequence[str], y: Any, score: Any, attributes: Ma
     checked_y, checked_score = checked(y, score)
     for name in names:
         metric_info(name, "calibration")
-    measured = [_measure(name, checked_y, checked_score, bins, draws, seed) for name in names if name not in _GROUPED]
+    whole = _Rows(checked_y, checked_score, bins)
+    measured = [_measure(name, whole, draws, seed) for name in names if name not in _GROUPED]
     for attribute in over:
         member = membership(attribute, {} if attributes is None else attributes)
         arrays.same_rows(y=checked_y, group=member)
         found = {str(group): member == group for group in sorted(set(member.tolist()))}
         for group in () if expected_groups is None else expected_names(attribute, expected_groups):
             found.setdefault(group, np.zeros(len(checked_y), dtype=np.bool_))
+        of_group = {group: _Rows(checked_y[rows], checked_score[rows], bins) for group, rows in sorted(found.items())}
+        labels = {group: rows.y for group, rows in of_group.items()}
         for name in names:
             each = "expected_calibration_error" if name in _GROUPED else name
-            parts = {group: _measure(each, checked_y[rows], checked_score[rows], bins, draws, seed)
-                     for group, rows in sorted(found.items())}
-            labels = {group: checked_y[rows] for group, rows in found.items()}
+            parts = {group: _measure(each, rows, draws, seed) for group, rows in of_group.items()}
             measured.append(_over_groups(name, attribute, parts, labels))
     return tuple(measured)
 
 
-def _measure(name: str, y: Counts, score: Floats, bins: int, draws: int, seed: int) -> Measurement:
-    n = len(y)
+@dataclass(frozen=True)
+class _Rows:
+    """Labels and scores of the same rows; their curve is sorted for once, however many metrics read it."""
+
+    y: Counts
+    score: Floats
+    bins: int
+
+    @cached_property
+    def curve(self) -> ReliabilityCurve:
+        return curve_of(self.y, self.score, self.bins)
+
+
+def _measure(name: str, rows: _Rows, draws: int, seed: int) -> Measurement:
+    y, score, bins, n = rows.y, rows.score, rows.bins, len(rows.y)
     if n == 0:
         return _measurement(name, None, None, 0, "none", "no rows")
     if name == "calibration_in_the_large":
@@ -73,7 +88,7 @@ def _measure(name: str, y: Counts, score: Floats, bins: int, draws: int, seed: i
                             "" if interval else "no spread: no interval")
     if name == "calibration_slope":
         return _slope(y, score)
-    curve = curve_of(y, score, bins)
+    curve = rows.curve
     binning = f"{bins} equal-mass bins" + (f" ({len(curve.bins)} after ties)" if len(curve.bins) < bins else "")
     if name == "brier_reliability":
         return _murphy(curve, y, score, binning)
@@ -81,14 +96,14 @@ def _measure(name: str, y: Counts, score: Floats, bins: int, draws: int, seed: i
     means = np.array([one.mean_score for one in curve.bins], dtype=np.float64)
 
     def gaps(drawn: Floats) -> tuple[Floats, Floats]:
-        rows = drawn.sum(-1)
-        observed = arrays.ratio(drawn[..., 1], rows)
+        size = drawn.sum(-1)
+        observed = arrays.ratio(drawn[..., 1], size)
         # A bin that a draw left empty has no gap and no weight.
-        return np.nan_to_num(np.abs(means - observed), nan=0.0), rows
+        return np.nan_to_num(np.abs(means - observed), nan=0.0), size
 
     def expected(drawn: Floats) -> Floats:
-        gap, rows = gaps(drawn)
-        return np.asarray((gap * rows).sum(-1) / rows.sum(-1))
+        gap, size = gaps(drawn)
+        return np.asarray((gap * size).sum(-1) / size.sum(-1))
 
     if name == "maximum_calibration_error":
         value = float(curve.gaps().max())

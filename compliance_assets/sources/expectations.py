@@ -16,6 +16,7 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 from compliance_assets.errors import StageError
+from compliance_assets.heavy import heavy_import
 from compliance_assets.trust.canonical import decimal_string
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def validate(frame: pl.DataFrame, suite: bytes) -> dict[str, Any]:
     cannot be read by Great Expectations.
     """
     body = _suite_body(suite)
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), heavy_import("great_expectations"):
         # The library's own imports use deprecated modules of the standard library; nothing of ours is hidden by this.
         warnings.simplefilter("ignore", DeprecationWarning)
         import great_expectations as gx

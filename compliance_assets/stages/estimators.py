@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from compliance_assets.errors import DeclarationError, StageError
+from compliance_assets.heavy import heavy_import
 
 if TYPE_CHECKING:
     from compliance_assets.policy.definition import Definition
@@ -62,7 +63,8 @@ def _found(definition: Definition, declared: str) -> Callable[..., Any]:
         found = definition.load_code(f"{module}:{name}")
     else:
         try:
-            loaded = importlib.import_module(module)
+            with heavy_import(module):
+                loaded = importlib.import_module(module)
         except ImportError as error:
             raise _unknown(declared, f"{error}") from error
         if not hasattr(loaded, name):

@@ -20,6 +20,7 @@ from compliance_assets.metrics.performance import measure_performance
 from compliance_assets.metrics.reliability import reliability_curve
 from compliance_assets.metrics.robustness import Inputs, Perturbation, measure_robustness
 from compliance_assets.policy.gates import number
+from compliance_assets.stages.side_by_side import each_by_name
 
 if TYPE_CHECKING:
     import polars as pl
@@ -46,22 +47,26 @@ def measured(system: System, y: Any, score: Any, attributes: Mapping[str, Any], 
                        and "previous score" not in info.needs and ("costs" not in info.needs or system.evaluation.costs is not None))
         fairness = tuple(name for name, info in METRICS.items() if info.family == "fairness" and "binary" in info.task
                          and "previous score" not in info.needs)
-        body["performance"] = [as_json(one) for one in measure_performance(
-            binary, y, score, threshold, costs=None if system.evaluation.costs is None else system.evaluation.costs.pair)]
-        body["confusion"] = _confusion(y, decision)
-        body["roc_curve"] = _roc_curve(y, score)
-        body["score_histogram"] = _histogram(score)
-        body["fairness"] = [as_json(one) for one in measure_fairness(fairness, y, decision, attributes, over,
-                                                                     expected_groups=expected, score=score)]
-        body["calibration"] = [as_json(one) for one in measure_calibration(_CALIBRATION, y, score)]
-        body["reliability_curve"] = _reliability(y, score)
-        body["groups"] = {name: _groups(name, y, score, decision, threshold, attributes) for name in over}
+        costs = None if system.evaluation.costs is None else system.evaluation.costs.pair
+        # Begun in this order: the longest first.
+        found = each_by_name({
+            **{f"fairness {name}": lambda name=name: measure_fairness(  # type: ignore[misc]
+                fairness, y, decision, attributes, (name,), expected_groups=expected, score=score) for name in reversed(over)},
+            **{f"groups {name}": lambda name=name: _groups(name, y, score, decision, threshold, attributes) for name in over},  # type: ignore[misc]
+            "performance": lambda: measure_performance(binary, y, score, threshold, costs=costs),
+            "calibration": lambda: measure_calibration(_CALIBRATION, y, score),
+            "roc_curve": lambda: _roc_curve(y, score), "reliability_curve": lambda: _reliability(y, score),
+        })
+        found["fairness"] = [one for name in over for one in found[f"fairness {name}"]]
+        body |= {name: [as_json(one) for one in found[name]] for name in ("performance", "fairness", "calibration")}
+        body |= {"confusion": _confusion(y, decision), "roc_curve": found["roc_curve"], "score_histogram": _histogram(score),
+                 "reliability_curve": found["reliability_curve"], "groups": {name: found[f"groups {name}"] for name in over}}
     except MeasurementRefused as refused:
         body["refused"] = str(refused)
     return body
 
 
-def robustness_curve(predict: Callable[[pl.DataFrame], Any], frame: pl.DataFrame, y: Any, threshold: float,
+def robustness_curve(predict: Callable[[pl.DataFrame], Any], frame: pl.DataFrame, y: Any, score: Any, threshold: float,
                      inputs: Inputs) -> list[dict[str, Any]]:
     """How decisions and the area under the curve give way as all numbers get noisier together; empty where no feature is a number.
 
@@ -71,7 +76,7 @@ def robustness_curve(predict: Callable[[pl.DataFrame], Any], frame: pl.DataFrame
         return []
     try:
         found = measure_robustness([Perturbation("numeric_noise", level, repeats=1) for level in _SWEEP], predict, frame, y, threshold,
-                                   inputs, max_rows=_SWEPT_ROWS)
+                                   inputs, max_rows=_SWEPT_ROWS, score=score)
     except (MeasurementRefused, ValueError):  # what the model does not take, the robustness gate says in words
         return []
     return [{"level": number(level), "flipped": as_json(found[2 * place]), "auc_lost": as_json(found[2 * place + 1])}

@@ -31,6 +31,7 @@ from compliance_assets.sources.expectations import validate
 from compliance_assets.sources.partition import PARTS, counts, derived, favourable, group_column, part_of_each, with_groups
 from compliance_assets.stages import s1_gates
 from compliance_assets.stages.s1_gates import declared_source
+from compliance_assets.stages.side_by_side import side_by_side
 from compliance_assets.stages.stage import Draft, Stage, Value, Work
 from compliance_assets.trust.canonical import Digest, canonical_json, dataset_digest, decimal_string, parse_canonical, sha256_bytes
 from compliance_assets.trust.cds1 import logical_type
@@ -86,7 +87,8 @@ def produce(work: Work) -> Draft:
     work.tell("fetched", rows=snapshot.frame.height, source=snapshot.description)
     raw = cast_columns(snapshot.frame, work.definition.contract)
     prepared = _prepared(work, raw)
-    before, after = _profile(raw, data), _profile(prepared, data)
+    before = _profile(raw, data)
+    after = before if prepared is raw else _profile(prepared, data)
     source_digest, source_description = snapshot.digest, snapshot.description
     # Sorting copies every row; what was read goes before the next copy is made, or a large table is held three times.
     prepared = prepared.sort(data.key, maintain_order=True)
@@ -101,6 +103,7 @@ def produce(work: Work) -> Draft:
     columns = tuple(Column(name=name, dtype=logical_type(dtype)) for name, dtype in frame.schema.items())
     groups = {attribute: counts(frame[group_column(attribute)]) for attribute in data.protected}
     del prepared, frame
+    profiles = side_by_side(lambda part: _profile(part, data), parts.values())
     report = {
         "report": "data quality", "version": 1, "system": system.system,
         "source": {"digest": str(source_digest), "description": source_description, "declared": declared_source(system)},
@@ -109,7 +112,7 @@ def produce(work: Work) -> Draft:
             "before": before, "after": after, "change": _change(before, after),
         },
         "contract": contract,
-        "parts": {name: _profile(part, data) for name, part in parts.items()},
+        "parts": dict(zip(parts, profiles, strict=True)),
         "identical_rows_across_parts": _identical_rows(parts, data),
     }
     value = Dataset(

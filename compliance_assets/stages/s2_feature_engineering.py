@@ -26,6 +26,7 @@ from compliance_assets.policy.river import rule_named
 from compliance_assets.sources.partition import PARTS, favourable, group_column
 from compliance_assets.stages import s2_gates
 from compliance_assets.stages.s1_data_preparation import Dataset, parquet_bytes, read_part
+from compliance_assets.stages.side_by_side import side_by_side
 from compliance_assets.stages.stage import Draft, Stage, Value, Work
 from compliance_assets.trust.canonical import Digest, canonical_json, decimal_string, parse_canonical
 
@@ -168,6 +169,12 @@ def _report(work: Work, dataset: Dataset, built: Mapping[str, pl.DataFrame],
     features: Features = work.definition.system.features
     groups = pl.read_parquet(work.artefacts.open_path(Digest(splits["train"].groups)))
     train = _as_text(built["train"])
+
+    def values_of(frame: pl.DataFrame) -> dict[str, Any]:
+        text = _as_text(frame)
+        return {feature.name: s2_gates.summary(text[feature.name], feature)
+                for feature in features.registry if feature.name in text.columns}
+
     return {
         "report": "features", "version": 1, "system": work.definition.system.system, "dataset": str(dataset.digest),
         "code": features.build,
@@ -175,9 +182,7 @@ def _report(work: Work, dataset: Dataset, built: Mapping[str, pl.DataFrame],
                       "categories": list(feature.categories or ())} for feature in features.registry],
         "built": {part: [{"name": name, "dtype": str(dtype)} for name, dtype in frame.schema.items()]
                   for part, frame in built.items()},
-        "values": {part: {feature.name: s2_gates.summary(_as_text(frame)[feature.name], feature)
-                          for feature in features.registry if feature.name in frame.columns}
-                   for part, frame in built.items()},
+        "values": dict(zip(built, side_by_side(values_of, built.values()), strict=True)),
         "proxies": s2_gates.associations(train, groups.drop(work.definition.system.data.key), features),
         "step": {
             "before": {"code": features.build, "purpose": " ".join(

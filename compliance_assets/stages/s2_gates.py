@@ -16,6 +16,7 @@ import numpy as np
 from compliance_assets.errors import StageError
 from compliance_assets.features import feature_type, serving_features, serving_schema, source_columns
 from compliance_assets.policy.gates import Finding, Verdict, fact, number
+from compliance_assets.stages.side_by_side import side_by_side
 from compliance_assets.stages.stage import Work
 
 if TYPE_CHECKING:
@@ -193,22 +194,17 @@ def summary(values: pl.Series, feature: Feature) -> dict[str, Any]:
 
 def associations(frame: pl.DataFrame, groups: pl.DataFrame, features: Features) -> dict[str, dict[str, dict[str, str]]]:
     """feature -> attribute -> {cramers_v, correlation_ratio}, as decimal strings of six digits."""
-    result: dict[str, dict[str, dict[str, str]]] = {}
     coded = {attribute: _codes(groups[attribute]) for attribute in groups.columns}
-    for feature in features.registry:
-        if feature.name not in frame.columns:
-            continue
-        values = frame[feature.name]
-        numeric = values.dtype.is_numeric()
-        numbers = values.cast(_number()).to_numpy() if numeric else None
+
+    def with_each(values: pl.Series) -> dict[str, dict[str, str]]:
+        numbers = values.cast(_number()).to_numpy() if values.dtype.is_numeric() else None
         codes = _codes(values) if numbers is None else _binned(numbers)
-        result[feature.name] = {}
-        for attribute, group in coded.items():
-            found = {"cramers_v": _shown(cramers_v(codes, group))}
-            if numbers is not None:
-                found["correlation_ratio"] = _shown(correlation_ratio(numbers, group))
-            result[feature.name][attribute] = found
-    return result
+        return {attribute: {"cramers_v": _shown(cramers_v(codes, group))} |
+                ({} if numbers is None else {"correlation_ratio": _shown(correlation_ratio(numbers, group))})
+                for attribute, group in coded.items()}
+
+    measured = [frame[feature.name] for feature in features.registry if feature.name in frame.columns]
+    return dict(zip((values.name for values in measured), side_by_side(with_each, measured), strict=True))
 
 
 def attribute_auc(values: pl.Series, group: pl.Series) -> float | None:

@@ -70,7 +70,7 @@ def produce(work: Work, *, candidate_model: CandidateModel, features: FeatureSet
     body = {"report": "evaluation", "version": 1, "system": system.system, "candidate": candidate_model.digest,
             "features": features.digest, "references": dict(work.references),
             **measured(system, rows.labels, score, rows.groups, compared_over(system), s4_holdout.expected_groups(system)),
-            "robustness_curve": robustness_curve(lambda frame: favourable_scores(estimator, frame), rows.frame, rows.labels,
+            "robustness_curve": robustness_curve(lambda frame: favourable_scores(estimator, frame), rows.frame, rows.labels, score,
                                                  system.evaluation.decision_threshold, s4_robustness.inputs_of(system))}
     value = EvaluationReport(
         system=system.system, candidate=candidate_model.digest, features=features.digest,

@@ -50,7 +50,7 @@ def _disturbed(seen: Holdout, bound: Perturbed, inputs: Inputs) -> tuple[Measure
         seen.disturbed[place] = measure_robustness(
             [Perturbation(cast(Kind, bound.perturbation), bound.level)], lambda frame: favourable_scores(seen.estimator, frame),
             seen.rows.frame, seen.label, seen.threshold, inputs, attributes=seen.groups, over=bound.over,
-            expected_groups=seen.expected)
+            expected_groups=seen.expected, score=seen.score)
     return seen.disturbed[place]
 
 

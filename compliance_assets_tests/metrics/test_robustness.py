@@ -167,3 +167,29 @@ def test_declared_columns_that_are_absent_are_refused():
     frame, y = applicants(50)
     with pytest.raises(ComplianceError, match="wealth"):
         measure_robustness((Perturbation("numeric_noise", 0.1),), predict, frame, y, 0.5, Inputs(numeric=("wealth",)))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_only_rows_that_a_draw_changed_are_scored_again_and_known_scores_are_not_made_anew(kind):
+    frame, y = applicants()
+    scored = []
+
+    def counted(rows):
+        scored.append(rows.height)
+        return predict(rows)
+
+    perturbation = Perturbation(kind, 0.02)
+    without = measured(perturbation, counted, (frame, y))
+    first, *draws = scored
+    scored.clear()
+    assert measured(perturbation, counted, (frame, y), score=predict(frame)) == without
+    assert first == frame.height
+    assert scored == draws
+    changed = [int((perturb(frame, perturbation, INPUTS, 7 + repeat).hash_rows() != frame.hash_rows()).sum()) for repeat in range(3)]
+    assert draws == changed
+    assert kind not in ("category_flip", "missing_values") or max(changed) < 0.05 * frame.height
+
+
+def test_known_scores_of_other_rows_are_refused():
+    with pytest.raises(ComplianceError):
+        measured(Perturbation("numeric_noise", 0.1), score=np.full(7, 0.5))

@@ -64,5 +64,6 @@ def test_growing_noise_is_swept_and_a_model_that_ignores_it_never_flips(filed: d
     from compliance_assets.stages.s2_feature_engineering import load_features
 
     frame, labels, _ = load_features(made.artefacts, made.features, "holdout")
-    flat = robustness_curve(lambda rows: np.full(rows.height, 0.6), frame, labels, 0.5, inputs_of(made.definition.system))
+    flat = robustness_curve(lambda rows: np.full(rows.height, 0.6), frame, labels, np.full(len(labels), 0.6), 0.5,
+                            inputs_of(made.definition.system))
     assert {one["flipped"]["value"] for one in flat} == {"0"}
