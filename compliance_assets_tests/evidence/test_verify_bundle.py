@@ -549,10 +549,10 @@ def claims_production(f: Forger) -> None:
     f.entries.remove(f.deployment("full_rollout"))
 
 
-def verdict(**changed: Any) -> Attack:
+def verdict(*, judges: str = "gate", **changed: Any) -> Attack:
     """The deployment gate's verdict says something else, or another machine says it."""
     def attack(f: Forger) -> None:
-        f.verdicts, f.judges = False, changed.pop("judges", "gate")
+        f.verdicts, f.judges = False, judges
         f.verdict_of(f.deployment("intent"), **changed)
     return attack
 
