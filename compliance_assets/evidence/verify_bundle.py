@@ -36,7 +36,7 @@ from typing import Any
 # <ours> (the exported file holds the text of these modules here, and of those that they need, so that it is one file)
 from compliance_assets.evidence.deployments import desired_state
 from compliance_assets.evidence.verify_passkeys import counters_agree, passkey_verify
-from compliance_assets.evidence.verify_signatures import Refused, ed25519, moment, no, sha256, ssh_verify, unbase64
+from compliance_assets.evidence.verify_signatures import Refused, ed25519, moment, no, own_key, sha256, ssh_verify, unbase64
 from compliance_assets.policy.change import changes, class_of
 
 # </ours>
@@ -241,7 +241,7 @@ class Bundle:
         except Refused as why:
             self.problems.append(f"{what}: {why}")
             return False
-        except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError, InvalidOperation) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError, InvalidOperation, StopIteration) as error:
             self.problems.append(f"{what}: it is not of the form that it must have ({type(error).__name__}: {error})")
             return False
         return True
@@ -320,6 +320,7 @@ class Bundle:
             digest = sha256(canonical(organisation))
             if entry.subjects.get("trust-policy") != digest:
                 no(f"entry {entry.index} names another trust policy than it holds")
+            check_policy(organisation)
             if not self.reigns:
                 if entry.index != 0:
                     no("the ledger does not begin with a trust policy")
@@ -635,6 +636,9 @@ class Bundle:
                 no(f"{who} is bound to another {', '.join(different) or 'rollout'}")
             if said["trust_policy"] != value["trust_policy"]:
                 no(f"{who} was made under another trust policy")
+            if any(all(e.index > decision.index for e in self.own("stage") if e.body["output"] == other.body["output"])
+                   for other in chain.values() if other is not entry):
+                no(f"{who} is about something that was not on record yet")
             if self._revoked(decision, entry.index):
                 no(f"{who} had been revoked")
             if any(e.body["decision"] == "defer" and e.body["person"] == said["person"] and e.subjects.get("model") == model
@@ -999,6 +1003,20 @@ def manifest(system: str, size: int, root: str, policy: str, files: Mapping[str,
 
 
 # ------------------------------------------------------------------------------------------------------------------- small rules
+
+
+def check_policy(policy: Json) -> None:
+    """A key speaks for one person, or for one machine's role."""
+    held: list[tuple[object, str]] = [(_machine_key(key), f"the {key['role']} machine") for key in policy["machine_keys"]]
+    for person in policy["people"]:
+        if person["allowed_signers"] is not None and (own := own_key(person["allowed_signers"])) is not None:
+            held.append((own, person["id"]))
+        for passkey in person["passkeys"] if "passkeys" in person else ():
+            held += [(passkey["credential"], person["id"]), (passkey["key"], person["id"])]
+    owners: dict[object, str] = {}
+    for key, holder in held:
+        if owners.setdefault(key, holder) != holder:
+            no(f"{owners[key]} and {holder} share a key in a trust policy: nobody can tell which of them signed")
 
 
 def _machine_key(key: Json) -> bytes:
