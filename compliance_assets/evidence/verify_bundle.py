@@ -393,6 +393,8 @@ class Bundle:
                 elif digest in named:
                     self.verified.add(name)
         derived = derived_files(self.entries, [(policy, digest) for _, policy, digest in self.reigns])
+        given = [entry.index for entry in self.entries if f"proofs/{entry.index}.tlog-proof" in self.files]
+        derived |= proofs([self.files[f"entries/{entry.index}.json"] for entry in self.entries], given, self.files["checkpoint.note"])
         derived |= verdicts(self.entries, self.system, self._parsed) | sbom(self.entries, self.system, self._parsed)
         for name, wanted in derived.items():
             if name in self.files and self.files[name] != wanted:
@@ -946,6 +948,33 @@ def derived_files(entries: Sequence[Entry], reigns: Sequence[tuple[Json, str]]) 
         {"keyid": keyid, "sig": base64.b64encode(sig).decode()} for keyid, scheme, sig in entry.signatures if scheme == "ed25519"]}) + b"\n"
         for entry in entries if entry.kind != "decision"]
     return {**found, "attestations.intoto.jsonl": b"".join(lines)}
+
+
+def proofs(bodies: Sequence[bytes], wanted: Iterable[int], note: bytes) -> dict[str, bytes]:
+    """proofs/N.tlog-proof: entry N alone can be shown to be in the ledger (c2sp.org/tlog-proof): its way to the root of this checkpoint."""
+    hashes = {(index, index + 1): hashlib.sha256(b"\x00" + body).digest() for index, body in enumerate(bodies)}
+
+    def middle(start: int, end: int) -> int:
+        return start + (1 << (end - start - 1).bit_length() - 1)
+
+    def subtree(start: int, end: int) -> bytes:
+        if (start, end) not in hashes:
+            between = middle(start, end)
+            hashes[start, end] = hashlib.sha256(b"\x01" + subtree(start, between) + subtree(between, end)).digest()
+        return hashes[start, end]
+
+    def way(index: int, start: int, end: int) -> list[bytes]:
+        if end - start == 1:
+            return []
+        between = middle(start, end)
+        left = index < between
+        return [*way(index, *((start, between) if left else (between, end))), subtree(*((between, end) if left else (start, between)))]
+
+    written: dict[str, bytes] = {}
+    for index in wanted:
+        lines = [base64.b64encode(one).decode() + "\n" for one in way(index, 0, len(bodies))]
+        written[f"proofs/{index}.tlog-proof"] = f"c2sp.org/tlog-proof@v1\nindex {index}\n{''.join(lines)}\n".encode() + note
+    return written
 
 
 def verdicts(entries: Sequence[Entry], system: str, parsed: Any) -> dict[str, bytes]:

@@ -40,6 +40,7 @@ every file as verified or uncovered. Exit 0 means that all of it holds.
 |---|---|---|
 | `checkpoint.note` | the signed head of the ledger (C2SP checkpoint) | Go `sumdb/note` |
 | `entries/N.json` | entry N, byte for byte: a DSSE envelope around an in-toto statement | sha256(0x00 ‖ bytes) is its leaf (RFC 6962) |
+| `proofs/N.tlog-proof` | entry N's way to that head, to hand one entry on alone | any C2SP tlog-proof reader |
 | `attestations.intoto.jsonl` | the machine-signed statements as plain DSSE | securesystemslib, openssl over the PAE |
 | `verdicts.intoto.jsonl` | the deployment gate's signed verdicts, each naming system and environment | any reader of SLSA VSAs |
 | `anchors/witness-N.note` | the newest head that each witness outside the provider cosigned | any C2SP witness client |
@@ -90,6 +91,8 @@ def export(archive: Archive, system: str, folder: Path, *, with_data: bool = Fal
     files |= {f"artefacts/sha256/{digest}": content for digest, content in kept.items()}
     reigns = [(organisation.model_dump(mode="json"), str(organisation.digest)) for _, organisation in archive.reigns()]
     files |= verify_bundle.derived_files(entries, reigns)
+    files |= verify_bundle.proofs([entry.body for entry in raw], [entry.index for entry in entries if entry.system in ("", system)],
+                                  files["checkpoint.note"])
     files |= verify_bundle.sbom(entries, system, lambda digest: _parsed(archive, digest))
     files |= verify_bundle.verdicts(entries, system, lambda digest: _parsed(archive, digest))
     files["verify.py"] = verifier_program()

@@ -36,7 +36,7 @@ from compliance_assets.governance.export import export, verifier_program
 from compliance_assets.governance.verification import verify
 from compliance_assets.pipeline import open_river
 from compliance_assets.trust.canonical import Digest, canonical_json, parse_canonical, parse_rfc3339, rfc3339
-from compliance_assets.trust.merkle import Frontier, leaf_hash
+from compliance_assets.trust.merkle import Frontier, leaf_hash, verify_inclusion
 from compliance_assets.trust.sshsig import APPROVAL_NAMESPACE, generate_ssh_key, ssh_sign, ssh_verify
 from compliance_assets_tests.evidence.forging import Forger, simulated_rollout
 from compliance_assets_tests.project import GOVERNANCE, OWNER, REASON, SYSTEM, copied, decide, signer, step
@@ -95,6 +95,28 @@ def test_a_healthy_bundle_is_verified_by_python_alone_and_names_what_it_does_not
         assert body["verified"] and body["uncovered_files"] == ["README.md", "verify.py"]
         assert body["counts"]["passed stages, down to the raw source"] == 7 and body["counts"]["deployment steps"] == 4
         assert "demonstration" in body["notes"][0]
+
+
+def test_each_entry_of_the_system_has_a_proof_of_its_own_that_others_can_read(bundle: Path) -> None:
+    size, root = head_of(bundle).split(":")
+    for index in range(int(size)):
+        head, _, note = (bundle / f"proofs/{index}.tlog-proof").read_text().partition("\n\n")
+        first, second, *way = head.split("\n")
+        assert (first, second) == ("c2sp.org/tlog-proof@v1", f"index {index}") and note == (bundle / "checkpoint.note").read_text()
+        verify_inclusion(index, int(size), leaf_hash((bundle / f"entries/{index}.json").read_bytes()), [base64.b64decode(each) for each in way],
+                         bytes.fromhex(root))
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(1, 70))
+def test_proofs_of_any_size_lead_to_the_root(size: int) -> None:
+    tree, bodies = vb.Tree(), [bytes([number]) for number in range(size)]
+    for body in bodies:
+        tree.append(body)
+    for name, content in vb.proofs(bodies, range(size), b"").items():
+        index = int(name.removeprefix("proofs/").removesuffix(".tlog-proof"))
+        way = [base64.b64decode(each) for each in content.decode().split("\n")[2:-2]]
+        verify_inclusion(index, size, leaf_hash(bodies[index]), way, tree.roots[-1])
 
 
 def test_without_something_that_the_auditor_holds_it_does_not_even_begin(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -184,7 +206,7 @@ def test_a_byte_flipped_in_any_covered_file_is_refused(bundle: Path, tmp_path: P
                     {**listed, "files": {**listed["files"], name: vb.sha256(bytes(bad))}})
             tried += 1
             # Nothing before `check_files` reads these: what is refused there is refused; only what is not goes the whole way.
-            if name.startswith(("artefacts/", "attestations", "verdicts", "sbom", "trust/")) and refuses(healthy, files, healthy.check_files):
+            if name.startswith(("artefacts/", "attestations", "verdicts", "sbom", "trust/", "proofs/")) and refuses(healthy, files, healthy.check_files):
                 continue
             found = vb.Bundle(tmp_path / "empty")
             if not refuses(found, files, functools.partial(found.verify, head, None)):
@@ -719,7 +741,7 @@ ATTACKS: list[tuple[str, Attack, str, tuple[str, ...]]] = [
      ("_check_bounds: the declared bound on",)),
     ("judged on the point instead of the interval", gates("model_evaluation", _on_point), "judged on point, not on lower as declared",
      ("_check_bounds: was judged on",)),
-    ("a pass without a measurement", gates("model_evaluation", _unmeasured), "passed without the number that it is judged on",
+    ("a pass without a measurement (C.6, 7)", gates("model_evaluation", _unmeasured), "passed without the number that it is judged on",
      ("_check_finding: passed without the number that it is judged on",)),
     ("fairness said not to apply", gates("model_evaluation", _not_applicable), "said not to apply, though it does",
      ("_check_bounds: is said not to apply, though it does",)),
