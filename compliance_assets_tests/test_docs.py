@@ -40,12 +40,22 @@ def test_every_command_in_the_readme_exists() -> None:
     assert used and used <= set(COMMANDS)
 
 
-def test_the_article_map_is_what_the_river_says() -> None:
-    spec = importlib.util.spec_from_file_location("articles", ROOT / "docs" / "articles.py")
+def page_of(name: str) -> str:
+    spec = importlib.util.spec_from_file_location(name, ROOT / "docs" / f"{name}.py")
     assert spec and spec.loader
-    articles = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(articles)
-    assert (ROOT / "docs" / "articles.md").read_text() == articles.page(), "run: python docs/articles.py > docs/articles.md"
+    program = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(program)
+    return str(program.page())
+
+
+@pytest.mark.parametrize("name", ["articles", "attacks"])
+def test_a_page_that_a_program_makes_is_what_the_program_says(name: str) -> None:
+    assert (ROOT / "docs" / f"{name}.md").read_text() == page_of(name), f"run: python docs/{name}.py > docs/{name}.md"
+
+
+def test_enough_attacks_were_tried_and_each_has_a_name_of_its_own() -> None:
+    rows = re.findall(r"^\| ([^|]+) \| (\*.+) \| (`.+`) \|$", page_of("attacks"), re.M)
+    assert len(rows) >= 40 and len({name for name, *_ in rows}) >= 0.95 * len(rows)
 
 
 def test_no_page_cites_the_act_as_it_no_longer_stands() -> None:

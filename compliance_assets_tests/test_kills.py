@@ -67,6 +67,7 @@ def killed_until_it_ends(root: Path, chance: random.Random, most: int) -> int:
     return kills
 
 
+@pytest.mark.timeout(600 + 30 * KILLS)
 @pytest.mark.slow
 def test_kills_at_random_moments_of_a_run(project: Path, founded_world: Path, tmp_path: Path) -> None:
     chance = random.Random(os.environ.get("KILL_SEED", "7"))
@@ -78,6 +79,7 @@ def test_kills_at_random_moments_of_a_run(project: Path, founded_world: Path, tm
 
 
 @pytest.mark.skipif("COMPLIANCE_KILLS" not in os.environ, reason="runs with COMPLIANCE_KILLS only: the same run, its ledger in Postgres")
+@pytest.mark.timeout(600 + 30 * KILLS)
 @pytest.mark.slow
 def test_kills_at_random_moments_of_a_run_whose_ledger_is_in_postgres(tmp_path: Path) -> None:
     chance = random.Random(os.environ.get("KILL_SEED", "7"))

@@ -13,15 +13,15 @@ from typing import Any
 
 
 class _Taker(ast.NodeTransformer):
-    def __init__(self, words: str) -> None:
-        self.words, self.taken = words, 0
+    def __init__(self, words: tuple[str, ...]) -> None:
+        self.taken = dict.fromkeys(words, 0)
 
     def visit_If(self, node: ast.If) -> Any:
         self.generic_visit(node)
-        if isinstance(node.body[-1], ast.Return | ast.Raise | ast.Expr) and self.words in _said(node.body[-1]):
-            self.taken += 1
-            return node.orelse or ast.Pass()
-        return node
+        found = [words for words in self.taken if isinstance(node.body[-1], ast.Return | ast.Raise | ast.Expr) and words in _said(node.body[-1])]
+        for words in found:
+            self.taken[words] += 1
+        return node.orelse or ast.Pass() if found else node
 
 
 def _said(node: ast.AST) -> str:
@@ -29,13 +29,14 @@ def _said(node: ast.AST) -> str:
     return "".join(str(part.value) for part in ast.walk(node) if isinstance(part, ast.Constant) and isinstance(part.value, str))
 
 
-def without(function: Callable[..., Any], words: str) -> Callable[..., Any]:
-    """The same function without the one check that refuses with these words."""
+def without(function: Callable[..., Any], *words: str) -> Callable[..., Any]:
+    """The same function without the one check that refuses with these words; of several words, without each of these checks."""
     tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
     taker = _Taker(words)
     tree = ast.fix_missing_locations(taker.visit(tree))
-    if taker.taken != 1:
-        raise LookupError(f"{function.__qualname__} refuses {taker.taken} times with {words!r}, not once")
+    for said, times in taker.taken.items():
+        if times != 1:
+            raise LookupError(f"{function.__qualname__} refuses {times} times with {said!r}, not once")
     made: dict[str, Any] = {}
     exec(compile(tree, inspect.getfile(function), "exec"), function.__globals__, made)
     return made[function.__name__]  # type: ignore[no-any-return]

@@ -12,8 +12,8 @@ by Ed25519; people's OpenSSH signatures by Ed25519, ECDSA, RSA, security keys
 and certificates, and their passkeys') and every head that a person signed;
 (4) every file in the bundle, by digest; (5) for each passed stage of the system: its gates exactly those of its definition, each
 verdict following from its findings and bounds, its inputs passed before it, down to the raw source; (6) every approval: people,
-roles, quorum, separation, validity, exact digests; (7) every deployment: its authority, its plan, its order. Every file is reported
-as verified or as uncovered. Exit 0: all of it holds.
+roles, the quorum that follows from how far the definition moved since the one in production, separation, validity, exact digests;
+(7) every deployment: its authority, its plan, its order. Every file is reported as verified or as uncovered. Exit 0: all of it holds.
 
 It cannot know whether numbers were measured honestly at the source; nor what happened after the newest head you hold.
 """
@@ -30,13 +30,16 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
-# <signatures> (the exported file holds this module's text here, so that it is one file)
+# <ours> (the exported file holds the text of these modules here, and of those that they need, so that it is one file)
+from compliance_assets.evidence.deployments import desired_state
 from compliance_assets.evidence.verify_passkeys import counters_agree, passkey_verify
-from compliance_assets.evidence.verify_signatures import Refused, ed25519, moment, no, sha256, ssh_verify, unbase64
+from compliance_assets.evidence.verify_signatures import Refused, ed25519, moment, no, own_key, sha256, ssh_verify, unbase64
+from compliance_assets.policy.change import changes, class_of
 
-# </signatures>
+# </ours>
 
 Json = dict[str, Any]
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
@@ -56,6 +59,8 @@ LINKS = {"dataset": {}, "features": {"dataset": "dataset"}, "candidate_model": {
          "approval": {"staged_model": "staged_model", "evaluation_report": "evaluation_report", "integration_report": "integration_report"},
          "deployment_record": {"approval": "approval", "staged_model": "staged"}}
 """For each asset, under which key its own bytes name each of its inputs."""
+CLASSES = ("ROUTINE", "SIGNIFICANT", "SUBSTANTIAL")
+"""How far a definition can have moved, from least to most."""
 COMPUTED = ("data_preparation", "feature_engineering", "model_training", "model_evaluation")
 CLOCK = timedelta(seconds=60)
 SKEW = timedelta(minutes=5)
@@ -236,7 +241,7 @@ class Bundle:
         except Refused as why:
             self.problems.append(f"{what}: {why}")
             return False
-        except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError, InvalidOperation) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError, InvalidOperation, StopIteration) as error:
             self.problems.append(f"{what}: it is not of the form that it must have ({type(error).__name__}: {error})")
             return False
         return True
@@ -315,6 +320,7 @@ class Bundle:
             digest = sha256(canonical(organisation))
             if entry.subjects.get("trust-policy") != digest:
                 no(f"entry {entry.index} names another trust policy than it holds")
+            check_policy(organisation)
             if not self.reigns:
                 if entry.index != 0:
                     no("the ledger does not begin with a trust policy")
@@ -387,6 +393,8 @@ class Bundle:
                 elif digest in named:
                     self.verified.add(name)
         derived = derived_files(self.entries, [(policy, digest) for _, policy, digest in self.reigns])
+        given = [entry.index for entry in self.entries if f"proofs/{entry.index}.tlog-proof" in self.files]
+        derived |= proofs([self.files[f"entries/{entry.index}.json"] for entry in self.entries], given, self.files["checkpoint.note"])
         derived |= verdicts(self.entries, self.system, self._parsed) | sbom(self.entries, self.system, self._parsed)
         for name, wanted in derived.items():
             if name in self.files and self.files[name] != wanted:
@@ -447,7 +455,7 @@ class Bundle:
 
     def passing(self, asset: str, digest: str, definition: str, before: int, asof: Entry) -> Entry:
         """The latest record, before `before`, that this stage made these bytes, under this definition, all gates passed or excepted."""
-        rule = _rule(self.definition(definition), asset)
+        rule = _stage_rule(self.definition(definition), asset)
         same = [e for e in self.own("stage") if e.body["output"] == digest and e.body["stage"] == rule["name"]
                 and e.body["definition"] == definition]
         for e in same:
@@ -470,7 +478,7 @@ class Bundle:
         stood when `asof` was made."""
         asof = asof or entry
         river = self.definition(entry.body["definition"])
-        rule = _rule(river, entry.body["stage"])
+        rule = _stage_rule(river, entry.body["stage"])
         if sorted(entry.body["inputs"]) != sorted(rule["needs"]):
             no(f"{rule['makes']} was made from {', '.join(entry.body['inputs']) or 'nothing'}, not from {', '.join(rule['needs'])}")
         found: dict[str, Entry] = {}
@@ -561,7 +569,7 @@ class Bundle:
         if used is not None and (why := self.not_excepted(entry, used)):
             no(f"a gate failed, and entry {used.index} was made from it nonetheless ({why})")
         definition = self.definition(body["definition"])
-        rule = _rule(definition, body["stage"])
+        rule = _stage_rule(definition, body["stage"])
         # a. Exactly the definition's gates, in their versions and order, each verdict following from its findings.
         if [(gate["gate"], gate["version"]) for gate in body["gates"]] != [(gate["name"], gate["version"]) for gate in rule["gates"]]:
             no(f"its gates are not exactly those of its definition: {', '.join(gate['name'] for gate in rule['gates'])}")
@@ -630,6 +638,9 @@ class Bundle:
                 no(f"{who} is bound to another {', '.join(different) or 'rollout'}")
             if said["trust_policy"] != value["trust_policy"]:
                 no(f"{who} was made under another trust policy")
+            if any(all(e.index > decision.index for e in self.own("stage") if e.body["output"] == other.body["output"])
+                   for other in chain.values() if other is not entry):
+                no(f"{who} is about something that was not on record yet")
             if self._revoked(decision, entry.index):
                 no(f"{who} had been revoked")
             if any(e.body["decision"] == "defer" and e.body["person"] == said["person"] and e.subjects.get("model") == model
@@ -653,18 +664,21 @@ class Bundle:
                    if e.index < entry.index) and evaluation.body["outcome"] == "failed":
                 no(f"{who} does not count: they asked for an exception that it rests on")
             expiries.append(expires)
-        # Which class the change is of is the approval stage's finding; that it is one of those, and who had to approve then, is checked.
-        besides = (declared["approval"].get("by_change") or {}).get(value["change"], [])
-        if value["change"] not in ("FIRST", "ROUTINE", "SIGNIFICANT", "SUBSTANTIAL"):
+        # Who must approve follows from how far the definition moved, which is computed here; a record may say graver, never less.
+        follows = self.change_since_production(entry, value)
+        if value["change"] not in ("FIRST", *CLASSES):
             no("it does not say how much its definition changed")
-        deployed = [e for e in self.own("deployment") if e.index < entry.index and e.body["environment"] == value["environment"]
-                    and e.body["action"] == "full_rollout"]
-        if not deployed and value["change"] != "FIRST":
-            no("it says that something was in production before it, and nothing was")
+        if "FIRST" in (value["change"], follows) and value["change"] != follows:
+            no(f"it says {value['change']}, that something was in production before it, and nothing was" if follows == "FIRST"
+               else "it says that nothing was in production before it, and something was")
+        if value["change"] != "FIRST" and CLASSES.index(value["change"]) < CLASSES.index(follows):
+            no(f"it says that its definition's change is {value['change']}, and from the two definitions follows {follows}")
+        besides = [(declared["approval"].get("by_change") or {}).get(kind, []) for kind in {value["change"], follows}]
         if environment["approvals"] == "declared":
-            if not _quorum(people, declared["approval"]["requires"]) or (besides and not _quorum(people, besides)):
+            if not _quorum(people, declared["approval"]["requires"]) or not all(_quorum(people, more) for more in besides if more):
                 no("not enough people of the declared roles approved")
-            if value["change"] == "SUBSTANTIAL" and len({need["role"] for need in (*declared["approval"]["requires"], *besides)}) < 2:
+            if value["change"] == "SUBSTANTIAL" and len({need["role"] for need in (*declared["approval"]["requires"],
+                                                                                   *(need for more in besides for need in more))}) < 2:
                 no("a substantial change was approved by one role")
         if not people or sorted(map(tuple, value["approvers"])) != sorted(people.items()) or moment(value["expires"]) != min(expiries):
             no("nobody approved, or it names other approvers or another expiry than the decisions")
@@ -672,6 +686,23 @@ class Bundle:
             if (decision.body["decision"] == "reject" and decision.index < entry.index and not self._revoked(decision, entry.index)
                     and all(decision.subjects.get(name) == subjects[name] for name in ("model", "evaluation-report"))):
                 no(f"{decision.body['person']} had rejected this model and report (entry {decision.index})")
+
+    def change_since_production(self, entry: Entry, value: Json) -> str:
+        """How far this approval's definition had moved since the one in production then, from the bytes of both; what the bundle does not
+        hold cannot be compared, and counts as the gravest."""
+        state = desired_state(value["environment"], [
+            SimpleNamespace(index=e.index, body=SimpleNamespace(**e.body)) for e in self.own("deployment")
+            if e.index < entry.index and e.body["environment"] == value["environment"]])
+        production = state.production
+        if production is not None and production.staged == value["staged_model"]:  # counted again since: as it was the first time
+            production = state.rollouts[production.approval].previous
+        if production is None:
+            return "FIRST"
+        if production.definition == entry.body["definition"]:
+            return "ROUTINE"
+        if self.artefact(production.definition) is None:
+            return "SUBSTANTIAL"
+        return class_of(changes(self.definition(production.definition), self.definition(entry.body["definition"]))).value
 
     @staticmethod
     def _exception_is_foreign(exception: Entry, evaluation: Entry) -> bool:
@@ -919,6 +950,33 @@ def derived_files(entries: Sequence[Entry], reigns: Sequence[tuple[Json, str]]) 
     return {**found, "attestations.intoto.jsonl": b"".join(lines)}
 
 
+def proofs(bodies: Sequence[bytes], wanted: Iterable[int], note: bytes) -> dict[str, bytes]:
+    """proofs/N.tlog-proof: entry N alone can be shown to be in the ledger (c2sp.org/tlog-proof): its way to the root of this checkpoint."""
+    hashes = {(index, index + 1): hashlib.sha256(b"\x00" + body).digest() for index, body in enumerate(bodies)}
+
+    def middle(start: int, end: int) -> int:
+        return start + (1 << (end - start - 1).bit_length() - 1)
+
+    def subtree(start: int, end: int) -> bytes:
+        if (start, end) not in hashes:
+            between = middle(start, end)
+            hashes[start, end] = hashlib.sha256(b"\x01" + subtree(start, between) + subtree(between, end)).digest()
+        return hashes[start, end]
+
+    def way(index: int, start: int, end: int) -> list[bytes]:
+        if end - start == 1:
+            return []
+        between = middle(start, end)
+        left = index < between
+        return [*way(index, *((start, between) if left else (between, end))), subtree(*((between, end) if left else (start, between)))]
+
+    written: dict[str, bytes] = {}
+    for index in wanted:
+        lines = [base64.b64encode(one).decode() + "\n" for one in way(index, 0, len(bodies))]
+        written[f"proofs/{index}.tlog-proof"] = f"c2sp.org/tlog-proof@v1\nindex {index}\n{''.join(lines)}\n".encode() + note
+    return written
+
+
 def verdicts(entries: Sequence[Entry], system: str, parsed: Any) -> dict[str, bytes]:
     """verdicts.intoto.jsonl: the deployment gate's signed verdicts as plain DSSE, one a line, in the order of the intents."""
     found = [parsed(entry.body["evidence"].get("verification_summary", "")) for entry in entries
@@ -976,6 +1034,20 @@ def manifest(system: str, size: int, root: str, policy: str, files: Mapping[str,
 # ------------------------------------------------------------------------------------------------------------------- small rules
 
 
+def check_policy(policy: Json) -> None:
+    """A key speaks for one person, or for one machine's role."""
+    held: list[tuple[object, str]] = [(_machine_key(key), f"the {key['role']} machine") for key in policy["machine_keys"]]
+    for person in policy["people"]:
+        if person["allowed_signers"] is not None and (own := own_key(person["allowed_signers"])) is not None:
+            held.append((own, person["id"]))
+        for passkey in person["passkeys"] if "passkeys" in person else ():
+            held += [(passkey["credential"], person["id"]), (passkey["key"], person["id"])]
+    owners: dict[object, str] = {}
+    for key, holder in held:
+        if owners.setdefault(key, holder) != holder:
+            no(f"{owners[key]} and {holder} share a key in a trust policy: nobody can tell which of them signed")
+
+
 def _machine_key(key: Json) -> bytes:
     raw = unbase64(str(key["key"]).removeprefix("ed25519:"))
     return raw if len(raw) == 32 else no("a machine's key does not have 32 bytes")
@@ -1027,7 +1099,7 @@ def _period(text: str) -> timedelta:
     return timedelta(hours=int(text[:-1]) * {"h": 1, "d": 24}[text[-1]])
 
 
-def _rule(definition: Json, name: str) -> Json:
+def _stage_rule(definition: Json, name: str) -> Json:
     for rule in definition["river"]:
         if name in (rule["name"], rule["makes"]):
             return dict(rule)

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from compliance_assets.errors import ArtefactCorrupt, ComplianceError, HomeUnusable, Misused
-from compliance_assets.evidence import anchors, verify_bundle, verify_passkeys, verify_signatures
+from compliance_assets.evidence import anchors, deployments, verify_bundle, verify_passkeys, verify_signatures
 from compliance_assets.evidence.archive import Archive
+from compliance_assets.policy import change, change_judges, change_rules
 from compliance_assets.trust.canonical import Digest, parse_canonical
 
 DATA = (".parquet", "model/probe")
@@ -39,6 +40,7 @@ every file as verified or uncovered. Exit 0 means that all of it holds.
 |---|---|---|
 | `checkpoint.note` | the signed head of the ledger (C2SP checkpoint) | Go `sumdb/note` |
 | `entries/N.json` | entry N, byte for byte: a DSSE envelope around an in-toto statement | sha256(0x00 ‖ bytes) is its leaf (RFC 6962) |
+| `proofs/N.tlog-proof` | entry N's way to that head, to hand one entry on alone | any C2SP tlog-proof reader |
 | `attestations.intoto.jsonl` | the machine-signed statements as plain DSSE | securesystemslib, openssl over the PAE |
 | `verdicts.intoto.jsonl` | the deployment gate's signed verdicts, each naming system and environment | any reader of SLSA VSAs |
 | `anchors/witness-N.note` | the newest head that each witness outside the provider cosigned | any C2SP witness client |
@@ -89,6 +91,8 @@ def export(archive: Archive, system: str, folder: Path, *, with_data: bool = Fal
     files |= {f"artefacts/sha256/{digest}": content for digest, content in kept.items()}
     reigns = [(organisation.model_dump(mode="json"), str(organisation.digest)) for _, organisation in archive.reigns()]
     files |= verify_bundle.derived_files(entries, reigns)
+    files |= verify_bundle.proofs([entry.body for entry in raw], [entry.index for entry in entries if entry.system in ("", system)],
+                                  files["checkpoint.note"])
     files |= verify_bundle.sbom(entries, system, lambda digest: _parsed(archive, digest))
     files |= verify_bundle.verdicts(entries, system, lambda digest: _parsed(archive, digest))
     files["verify.py"] = verifier_program()
@@ -123,13 +127,17 @@ def _parsed(archive: Archive, digest: str) -> Any:
 def verifier_program() -> bytes:
     """The auditor's verifier as one file that needs the standard library alone: what it imports from us stands in place of the imports."""
     program = Path(verify_bundle.__file__).read_text(encoding="utf-8")
-    parts = [Path(str(module.__file__)).read_text(encoding="utf-8") for module in (verify_signatures, verify_passkeys)]
+    parts = [Path(str(module.__file__)).read_text(encoding="utf-8")
+             for module in (verify_signatures, verify_passkeys, deployments, change_judges, change_rules, change)]
     ours = r"^from (__future__|compliance_assets\.\S+) import .*\n"
-    signatures = "\n\n".join(re.sub(ours, "", part, flags=re.MULTILINE) for part in parts)
-    before, _, rest = program.partition("# <signatures>")
-    _, end, after = rest.partition("# </signatures>\n")
-    assert end, "the verifier says where its signatures belong"
-    return (before + signatures + after).encode()
+    # A module that is called by its name is this very file then.
+    theirs = [re.sub(r"^from compliance_assets\.\S+ import \w+ as (\w+)$", r"\1 = sys.modules[__name__]", part, flags=re.MULTILINE)
+              for part in parts]
+    inside = "\n\n".join(re.sub(ours, "", part, flags=re.MULTILINE) for part in theirs)
+    before, _, rest = program.partition("# <ours>")
+    _, end, after = rest.partition("# </ours>\n")
+    assert end, "the verifier says where what it needs of ours belongs"
+    return (before + inside + after).encode()
 
 
 def _write(folder: Path, files: dict[str, bytes]) -> None:

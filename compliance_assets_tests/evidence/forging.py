@@ -20,7 +20,7 @@ from compliance_assets.trust.canonical import Digest, canonical_json
 from compliance_assets.trust.dsse import PAYLOAD_TYPE, Envelope, pae, sign_envelope
 from compliance_assets.trust.keys import SigningKey
 from compliance_assets.trust.merkle import Checkpoint, sign_checkpoint
-from compliance_assets.trust.sshsig import APPROVAL_NAMESPACE, person_signature, ssh_sign
+from compliance_assets.trust.sshsig import APPROVAL_NAMESPACE, generate_ssh_key, person_signature, ssh_sign
 
 Json = dict[str, Any]
 
@@ -72,6 +72,8 @@ class Forger:
         """True: people sign whatever is put before them; False: only decisions that the attack makes or changes are signed anew, by whoever
         they name, with the ledger's head that they had."""
         self.signed_by: dict[int, str] = {}
+        self.approved: list[Json] = []
+        """Trust policies after the first that people approved in this forgery."""
         self.verdicts = True
         """Whether the gate's verdict on a deployment is made to fit again what it rests on."""
 
@@ -124,6 +126,33 @@ class Forger:
             text = json.dumps(entry)
             if old in text:
                 entry.update(json.loads(text.replace(old, new)))
+
+    def renamed(self, old: str, new: str, since: int = 0) -> None:
+        """Every statement from entry `since` on names `new` where it named `old`; so do artefacts, where all of them do."""
+        if not since:
+            for name in [name for name in self.files if name.startswith("artefacts/") and old.encode() in self.files[name]]:
+                self.replaced_value(name.rpartition("/")[2], json.loads(self.files[name].replace(old.encode(), new.encode())))
+        for entry in self.entries[since:]:
+            text = json.dumps(entry)
+            if old in text:
+                entry.update(json.loads(text.replace(old, new)))
+
+    def resigned(self, entry: Json, before: str, role: str) -> None:
+        """A decision as it reads now (`before`: the digest that it had) under a machine's signature, or under the one that it had;
+        whoever counts it names it."""
+        envelope = json.loads(self.kept[id(entry)])
+        payload = canonical_json(entry)
+        if role:
+            key = SigningKey.load(self.keys / f"{role}.key")
+            signed = sign_envelope(payload, [key]).to_bytes()
+        else:
+            signed = canonical_json({**envelope, "payload": base64.b64encode(payload).decode()})
+        self.kept[id(entry)], self.text[id(entry)] = signed, json.dumps(entry, sort_keys=True)
+        self.renamed(before, hashlib.sha256(payload).hexdigest())
+
+    def new_key(self, name: str) -> str:
+        """Another SSH key, of which the attacker has no use: a line for `allowed_signers`."""
+        return " ".join(generate_ssh_key(self.keys / "people" / f"new-{name}", name).split()[:2])
 
     def edit_output(self, entry: Json, **changed: Any) -> None:
         """Change what a record's output says, and everything that names it."""
@@ -180,7 +209,8 @@ class Forger:
         first = entries[0].body["organisation"] if "organisation" in entries[0].body else {}
         policy = hashlib.sha256(canonical_json(first)).hexdigest()
         if first:
-            files |= vb.derived_files(entries, [(first, policy)])
+            reigns = [first, *self.approved]
+            files |= vb.derived_files(entries, [(each, vb.sha256(canonical_json(each))) for each in reigns])
         system = self.value_of_manifest()
         files |= vb.sbom(entries, system, lambda digest: _parsed(files, digest))
         files |= vb.verdicts(entries, system, lambda digest: _parsed(files, digest))

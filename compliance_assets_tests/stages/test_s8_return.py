@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import getpass
 import json
+import shutil
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -13,6 +16,7 @@ from click.testing import CliRunner
 from compliance_assets.cli import cli
 from compliance_assets.errors import Busy, Misused, OutOfTurn, UntrustedEvidence
 from compliance_assets.evidence import inbox
+from compliance_assets.evidence import verify_bundle as vb
 from compliance_assets.evidence.deployments import DesiredState, desired_state
 from compliance_assets.evidence.verify_bundle import Bundle
 from compliance_assets.governance.deciding import review_return, revoke_decision
@@ -24,7 +28,7 @@ from compliance_assets.stages.s8_deployment import authority
 from compliance_assets.stages.s8_return import Place, _working_days_after, reviews_due, roll_back, withdraw
 from compliance_assets.stages.stage import Work
 from compliance_assets.trust.canonical import Digest
-from compliance_assets_tests.evidence.forging import simulated_rollout
+from compliance_assets_tests.evidence.forging import Forger, simulated_rollout
 from compliance_assets_tests.project import (
     GOVERNANCE,
     OWNER,
@@ -38,6 +42,7 @@ from compliance_assets_tests.project import (
     someone,
     step,
 )
+from compliance_assets_tests.unchecked import without
 
 WHY = "The new model refuses everybody from one branch since this morning."
 
@@ -227,3 +232,64 @@ def test_the_commands_say_what_was_recorded_and_refuse_in_words(river: River) ->
     done = runner.invoke(cli, ["review-return", SYSTEM, due.statement, "--as", GOVERNANCE, "--role", "governance_lead", "--reason", REASON,
                                "--root", root, "--json"])
     assert done.exit_code == 0 and len(json.loads(done.output)["admitted"]) == 1
+
+
+# --------------------------------------------------------------------------- how far the definition moved, as the auditor's verifier sees it
+
+
+@pytest.fixture(scope="module")
+def bundle(two_releases: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The auditor's bundle of both releases: the second has another seed, which is a SIGNIFICANT change."""
+    folder = tmp_path_factory.mktemp("two") / "bundle"
+    export(open_river(two_releases, writer=False).archive, SYSTEM, folder)
+    return folder
+
+
+def said_of_class(bundle: Path, keys: Path, folder: Path, change: str, more: int = 0) -> str:
+    """What the verifier says when the second approval's record claims another class than follows. `more`: how many technical owners
+    the second definition asks for besides, when a change is SIGNIFICANT."""
+    forger = Forger(bundle, keys)
+    second = [entry for entry in forger.entries if forger.kind(entry) == "stage" and entry["predicate"]["stage"] == "pre_deployment_approval"][-1]
+    if more:
+        definition = second["predicate"]["definition"]
+        parts = forger.value(definition)
+        parts["declaration"]["approval"]["by_change"] = {"SIGNIFICANT": [{"role": "technical_owner", "people": more}]}
+        forger.people = True
+        forger.replaced_value(definition, parts)
+    forger.edit_output(second, change=change)
+    found = Bundle(forger.write(folder)[0])
+    found.verify(None, None)
+    return " | ".join(found.problems)
+
+
+@pytest.mark.parametrize(("change", "words"), [("ROUTINE", "and from the two definitions follows"), ("FIRST", "and something was")])
+def test_the_auditor_computes_how_far_the_definition_moved_and_believes_no_smaller_class(
+        change: str, words: str, bundle: Path, two_releases: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    keys = two_releases / ".compliance" / "keys"
+    assert words in said_of_class(bundle, keys, tmp_path / "refused", change)
+    alone = subprocess.run((sys.executable, "-I", "-S", str(bundle / "verify.py"), str(tmp_path / "refused"), "--policy-sha256",
+                            json.loads((bundle / "manifest.json").read_bytes())["first_trust_policy"]), capture_output=True, text=True, cwd="/")
+    assert alone.returncode == 1 and words in alone.stdout and "1 problem" in alone.stdout, alone.stdout + alone.stderr
+    monkeypatch.setattr(Bundle, "check_approval", without(Bundle.check_approval, words))
+    assert said_of_class(bundle, keys, tmp_path / "unchecked", change) == ""
+
+
+@pytest.mark.parametrize(("change", "more", "words"), [
+    ("SIGNIFICANT", 0, ""), ("SUBSTANTIAL", 0, ""), ("SIGNIFICANT", 1, ""), ("SIGNIFICANT", 2, "not enough people of the declared roles"),
+    ("SUBSTANTIAL", 2, "not enough people of the declared roles")])
+def test_a_graver_class_is_believed_and_the_people_of_the_computed_one_are_asked_for(
+        change: str, more: int, words: str, bundle: Path, two_releases: Path, tmp_path: Path) -> None:
+    found = said_of_class(bundle, two_releases / ".compliance" / "keys", tmp_path / "forged", change, more)
+    assert words in found if words else found == ""
+
+
+def test_a_definition_that_the_bundle_does_not_hold_counts_as_the_gravest(bundle: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(bundle, tmp_path / "bundle"))
+    first = vb.Bundle(folder)
+    first.verify(None, None)
+    assert not first.problems
+    intent = next(entry for entry in first.own("deployment"))
+    (folder / "artefacts" / "sha256" / intent.body["definition"]).unlink()
+    found = vb.Bundle(folder)
+    found.verify(None, None)
+    assert any("follows SUBSTANTIAL" in problem for problem in found.problems), found.problems
