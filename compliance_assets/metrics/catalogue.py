@@ -247,6 +247,14 @@ def _drift() -> tuple[MetricInfo, ...]:
         info("ks", frame, "Kolmogorov-Smirnov distance; an effect size, not a p-value", _NO_LIMIT),
         info("prediction_flip_rate", ("score", "previous score", "threshold"), "share of rows decided differently",
              "Review above 0.05 (this project's suggestion)."),
+        info("drifted_feature_share", ("profile", "frame", "cut"), "share of features whose own distance lies above a declared cut",
+             "At most 0.5 (default of one drift library)."),
+        info("top_features_changed", ("predict", "previous predict", "frame", "y"),
+             "share of the most important features that are not among the other model's; importance after Breiman 2001",
+             "A change of the top five is one guide's candidate for a substantial modification."),
+        info("top_features_reordered", ("predict", "previous predict", "frame", "y"),
+             "share of the first places by importance that another feature stands in; importance after Breiman 2001",
+             "A change of the order of the top five is one guide's candidate for a substantial modification."),
     )
 
 

@@ -554,10 +554,38 @@ class Fairness(Declared):
         return self
 
 
+class DriftedWhen(Declared):
+    """When a single feature counts as drifted, for drifted_feature_share."""
+
+    metric: Literal["psi", "jensen_shannon", "ks", "wasserstein"] = Field(description="the distance of one feature")
+    above: Annotated[float, Field(gt=0)] = Field(description="the feature counts as drifted above it")
+    because: Reason
+
+
+class Importance(Declared):
+    """How features are ranked, for top_features_changed and top_features_reordered."""
+
+    top: int = Field(ge=1, le=50, description="how many of the most important features are compared")
+    rows: int = Field(ge=100, description="at most so many holdout rows are scored again with a feature shuffled")
+    because: Reason
+
+
 class Drift(Declared):
     against: tuple[Literal["production", "baseline"], ...] = Field(
         min_length=1, description="what the candidate is compared with")
     bounds: tuple[Bound, ...] = Field(min_length=1, description="what is bounded")
+    drifted_when: DriftedWhen | None = Field(None, description="when a feature counts as drifted, for drifted_feature_share")
+    importance: Importance | None = Field(None, description="how features are ranked, for top_features_changed and …_reordered")
+
+    @model_validator(mode="after")
+    def _answerable(self) -> Drift:
+        refuse_any(
+            Problem(("bounds", index, "metric"), f"{bound.metric} needs {needed}, which has no default", f"Declare drift.{needed}.")
+            for index, bound in enumerate(self.bounds)
+            for needed, given, metrics in (("drifted_when", self.drifted_when, ("drifted_feature_share",)),
+                                           ("importance", self.importance, ("top_features_changed", "top_features_reordered")))
+            if bound.metric in metrics and given is None)
+        return self
 
 
 class HoldoutUses(Declared):
@@ -579,7 +607,8 @@ class Costs(Declared):
         return self.false_positive, self.false_negative
 
 
-_OF_ALL_ROWS = ("roc_auc_change", "accuracy_change", "brier_score_change", "prediction_flip_rate")
+_OF_ALL_ROWS = ("roc_auc_change", "accuracy_change", "brier_score_change", "prediction_flip_rate", "top_features_changed",
+                "top_features_reordered")
 
 
 def _may_stand(info: MetricInfo, family: str) -> bool:

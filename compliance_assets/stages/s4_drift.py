@@ -15,8 +15,9 @@ import numpy as np
 import numpy.typing as npt
 
 from compliance_assets.metrics.catalogue import METRICS
-from compliance_assets.metrics.drift import measure_drift, prediction_flip_rate
+from compliance_assets.metrics.drift import drifted_feature_share, measure_drift, prediction_flip_rate
 from compliance_assets.metrics.groups import expected_names, membership
+from compliance_assets.metrics.importance import NAMES, importance, measure_top_features
 from compliance_assets.metrics.incumbent import accuracy_change, brier_score_change, measure_against_incumbent
 from compliance_assets.metrics.measurement import GroupMeasurement, Measurement, MeasurementRefused
 from compliance_assets.metrics.performance import roc_auc_change
@@ -24,7 +25,7 @@ from compliance_assets.metrics.profiles import Profile
 from compliance_assets.modelfile import favourable_scores
 from compliance_assets.policy.gates import Finding
 from compliance_assets.policy.system import MinimumGroup
-from compliance_assets.stages.s4_holdout import ABSENT, Holdout, Past, finding_id, found, not_applicable
+from compliance_assets.stages.s4_holdout import ABSENT, Holdout, Past, finding_id, found, not_applicable, one_of
 
 _SCORE = "score of the model"
 _LABEL = "outcome of the person"
@@ -39,7 +40,9 @@ def drift(seen: Holdout, role: str) -> Iterator[Finding]:
             if past is None:
                 yield not_applicable(id, bound, ABSENT[role])
                 continue
-            if METRICS[bound.metric].needs == ("profile", "frame"):
+            if bound.metric in NAMES:
+                yield found(id, bound, lambda bound=bound: _leaning(seen, past, role, bound.metric))  # type: ignore[misc]
+            elif METRICS[bound.metric].needs[:2] == ("profile", "frame"):
                 yield found(id, bound, lambda bound=bound, over=over: _distance(seen, past, [bound.metric], over),  # type: ignore[misc]
                             minimum=None if over == "all" else _rows_only(seen))
             else:
@@ -64,6 +67,24 @@ def changed(seen: Holdout, past: Past, metric: str, over: str = "all") -> Measur
     both = seen.paired(past)
     return measure_against_incumbent([metric], label, decided, earlier, {name: column[both] for name, column in seen.groups.items()},
                                      [over], expected_groups=seen.expected)[0]
+
+
+def _leaning(seen: Holdout, past: Past, role: str, metric: str) -> Measurement:
+    """What this model and the past one lean on most, each asked about its own holdout."""
+    declared = seen.system.evaluation.drift.importance
+    assert declared is not None  # the declaration refuses these bounds without it
+    if role not in seen.leaning:
+        now, before = (importance(lambda frame, model=model: favourable_scores(model, frame), frame, y, rows=declared.rows)  # type: ignore[misc]
+                       for model, frame, y in ((seen.estimator, seen.rows.frame, seen.label),
+                                               (past.estimator, *_seen_by(seen, past))))
+        seen.leaning[role] = measure_top_features(NAMES, now, before, declared.top)
+    return one_of(seen.leaning[role], metric, "all")
+
+
+def _seen_by(seen: Holdout, past: Past) -> tuple[Any, Any]:
+    """The same people for both models where both see the same features, else the past model's own holdout."""
+    same = past.candidate.feature_names == seen.candidate.feature_names
+    return (seen.rows.frame, seen.label) if same else (past.holdout.frame, past.holdout.labels)
 
 
 _OF_SCORES = {"roc_auc_change": roc_auc_change, "brier_score_change": brier_score_change}
@@ -117,8 +138,17 @@ def _between(seen: Holdout, past: Past, metric: Sequence[str], rows: npt.NDArray
         return frame.select(shared).with_columns(pl.Series(_SCORE, scores), outcome).filter(pl.Series(chosen))
 
     reference = with_answers(before.frame, before.labels, favourable_scores(past.estimator, before.frame), theirs)
-    profile = Profile.of(reference, numeric=[*numeric, _SCORE], categorical=[*(name for name in shared if name not in numeric), _LABEL])
-    found = measure_drift(metric, profile, with_answers(seen.rows.frame, seen.label, seen.score, rows))[0]
+    now, categorical = with_answers(seen.rows.frame, seen.label, seen.score, rows), [name for name in shared if name not in numeric]
+    if metric[0] == "drifted_feature_share":  # of features alone: the answers are no features
+        cut = seen.system.evaluation.drift.drifted_when
+        assert cut is not None  # the declaration refuses this bound without it
+        kept = [name for name in shared if cut.metric in ("psi", "jensen_shannon") or name in numeric]
+        profile = Profile.of(reference, numeric=[name for name in kept if name in numeric],
+                             categorical=[name for name in kept if name not in numeric])
+        found = drifted_feature_share(cut.metric, cut.above, profile, now)
+    else:
+        profile = Profile.of(reference, numeric=[*numeric, _SCORE], categorical=[*categorical, _LABEL])
+        found = measure_drift(metric, profile, now)[0]
     left_out = [name for name in (*seen.rows.frame.columns, *before.frame.columns) if name not in shared]
     return found if not left_out else replace(
         found, note=f"{found.note}; features of one model only, not compared: {', '.join(left_out)}")

@@ -115,6 +115,11 @@ class Holdout:
         return {}
 
     @cached_property
+    def leaning(self) -> dict[str, tuple[Measurement, ...]]:
+        """What this model and a past one lean on, by the past one's role: two bounds on it shuffle once."""
+        return {}
+
+    @cached_property
     def _pasts(self) -> dict[str, Past]:
         return {}
 

@@ -106,6 +106,29 @@ def test_outcomes_that_changed_are_drift_though_the_features_did_not(first: tupl
     assert "outcome of the person" in finding(gates, "drift.production.psi").note
 
 
+LEANING = {"evaluation.drift": {
+    "against": ["production"], "drifted_when": {"metric": "psi", "above": 0.25, "because": WHY},
+    "importance": {"top": 1, "rows": 400, "because": WHY},
+    "bounds": [bound("drifted_feature_share", at_most=0.2, over=["sex"]), bound("drifted_feature_share", at_most=0.2),
+               bound("top_features_changed", at_most=0.0), bound("top_features_reordered", at_most=0.0)]}}
+
+
+def test_a_model_that_leans_on_other_features_and_people_who_moved_are_found(first: tuple[Bench, str], tmp_path: Path):
+    same = judged(bench(tmp_path / "same", home=first[0].home, **LINEAR, **LEANING), production=first[1])
+    assert same["drift"], [one.sentence() for one in same["drift"].failures]
+    assert finding(same, "drift.production.top_features_changed").n == 400
+    assert "score of the model" not in {group["name"] for group in finding(same, "drift.production.drifted_feature_share").groups}
+    alone = judged(bench(tmp_path / "alone", home=first[0].home, **LINEAR, **LEANING))
+    assert finding(alone, "drift.production.top_features_reordered").verdict is Verdict.NOT_APPLICABLE
+    # Late payments say nothing about repaying any more: the model has to lean on something else.
+    parts = {part: raw.with_columns(pl.col("late_payments").shuffle(seed=5), monthly_income=pl.col("monthly_income").clip(500, 900))
+             for part, raw in raw_parts(first[0].definition).items()}
+    other = judged(bench(tmp_path / "other", frames=parts, home=first[0].home, **LINEAR, **LEANING), production=first[1])
+    assert finding(other, "drift.production.top_features_changed").verdict is Verdict.FAIL
+    drifted = finding(other, "drift.production.sex.drifted_feature_share")
+    assert drifted.verdict is Verdict.FAIL and drifted.note.startswith("furthest ") and {g["name"] for g in drifted.groups} == {"female", "male"}
+
+
 # ------------------------------------------------------------------------------------------------------------- robustness
 
 
@@ -177,7 +200,8 @@ def test_an_interface_that_takes_nonsense_fails(tmp_path: Path, monkeypatch: pyt
     assert finding(judged(made), "robustness.unseen_category_acceptance_rate").verdict is Verdict.FAIL
 
 
-EVERYTHING = {**COMPARED, **METRICS, "evaluation.robustness": [
+EVERYTHING = {**COMPARED, "evaluation.drift": {**LEANING["evaluation.drift"], **METRICS["evaluation.drift"], "bounds": [
+    *METRICS["evaluation.drift"]["bounds"], *LEANING["evaluation.drift"]["bounds"]]}, "evaluation.robustness": [
     *NONSENSE["evaluation.robustness"], flip(), flip(with_proxies=True), flip(over=["sex"]),
     bound("retrain_seed_auc_drop", perturbation="retrain_seed", seeds=2, at_most=0.5),
     bound("numeric_noise_auc_drop", perturbation="numeric_noise", level=0.05, at_most=0.5, over=["sex"])]}
@@ -220,6 +244,8 @@ def test_a_costly_model_fails_where_costs_are_declared(tmp_path: Path):
     ({"evaluation.performance.0": bound("cost_per_row", at_most=1.0)}, "needs costs, which have no default"),
     (drifting(bound("worst_accuracy_change", at_least=0.0)), "does not say over which attributes"),
     (drifting(bound("roc_auc", at_least=0.8)), "not one of drift"),
+    (drifting(bound("drifted_feature_share", at_most=0.5)), "needs drifted_when, which has no default"),
+    (drifting(bound("top_features_changed", at_most=0.0)), "needs importance, which has no default"),
     (disturbed(bound("retrain_seed_auc_drop", perturbation="retrain_seed", at_most=0.1)), "retrain_seed needs seeds, which has no default"),
     (disturbed(bound("numeric_noise_auc_drop", perturbation="numeric_noise", at_most=0.1)), "numeric_noise needs level"),
     (disturbed(flip(seeds=3)), "protected_flip does not take seeds"),
