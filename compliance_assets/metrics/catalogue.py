@@ -274,6 +274,9 @@ def _quality() -> tuple[MetricInfo, ...]:
              "None (this project's suggestion).", 0.0),
         info("split_row_overlap", "lower", "rows with identical features in more than one split", _NO_LIMIT, 0.0),
         info("label_prevalence", "target", "share of the favourable label", _NO_LIMIT, None),
+        info("outdated_share", "lower", f"rows older than declared, or without a date (currentness); {iso}", _NO_LIMIT, 0.0),
+        info("rows_known_too_late", "lower", "rows in which a value became known after the decision that it is used for",
+             "None (this project's suggestion).", 0.0),
     )
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Iterator
+from datetime import date
 from itertools import pairwise
 from typing import Annotated, Any, Literal
 
@@ -238,6 +239,8 @@ class Data(Declared):
     prohibited_columns: tuple[Text, ...] = Field((), description="columns that the prepared data must not hold")
     identical_rows: IdenticalRows | None = Field(None, description="how many rows with the same features may stand in two parts")
     rows_change: RowsChange | None = Field(None, description="how far the number of rows may be from an approved model's data")
+    currentness: tuple[Currentness, ...] = Field((), description="how old rows may be on a declared day")
+    decided_at: Text | None = Field(None, description="the column with the day or moment of the decision, for features with known_at")
     provenance: Provenance = Field(description="where the data comes from and why it may be used")
 
     def column_of(self, attribute: str) -> str:
@@ -247,6 +250,13 @@ class Data(Declared):
 
 
 # ------------------------------------------------------------------------------------------------------------ features
+
+
+class GivesAway(Declared):
+    """An assessment of a feature from which the outcome can nearly be read off: why it is known before the outcome is."""
+
+    reviewed: bool = Field(description="whether a person assessed it")
+    note: Reason
 
 
 class Proxy(Declared):
@@ -265,6 +275,8 @@ class Feature(Declared):
     range: tuple[float, float] | None = Field(None, description="documented range [lowest, highest], for numbers")
     categories: tuple[str, ...] | None = Field(None, description="documented values, for a category")
     proxy: Proxy | None = Field(None, description="the assessment as a stand-in for a protected attribute")
+    gives_away: GivesAway | None = Field(None, description="the assessment as something that nearly tells the outcome")
+    known_at: Text | None = Field(None, description="the column with the day or moment from which its value was known")
     description: str = Field("", description="what it means")
 
     @model_validator(mode="after")
@@ -293,6 +305,8 @@ class Features(Declared):
     proxy_because: Reason
     attribute_auc_review_above: Annotated[float, Field(ge=0.5, lt=1)] | None = Field(
         None, description="area under the curve of guessing a group from one feature that demands an assessment, too")
+    target_auc_review_above: Annotated[float, Field(ge=0.5, lt=1)] | None = Field(
+        None, description="area under the curve of guessing the outcome from one feature alone that demands an assessment")
 
     @field_validator("registry")
     @classmethod
@@ -479,6 +493,20 @@ class Shift(Bound):
             refuse(Problem(("metric",), f"{self.metric} does not compare two datasets", f"Use one of {', '.join(known)}."))
         if self.over:
             refuse(Problem(("over",), "a shift is bounded over all rows", "Take over: away."))
+        return self
+
+
+class Currentness(Bound):
+    """How many rows may be older than `oldest` on the day `as_of` (G1.6); a row without a date counts as older."""
+
+    column: Text = Field(description="the column with each row's date")
+    as_of: date = Field(description="the day on which ages are counted, like 2026-11-01")
+    oldest: Annotated[str, Field(pattern=PERIOD)] = Field(description="the oldest that a row may be, like 730d")
+
+    @model_validator(mode="after")
+    def _about_age(self) -> Currentness:
+        if self.metric != "outdated_share":
+            refuse(Problem(("metric",), f"data.currentness bounds outdated_share, not {self.metric}"))
         return self
 
 
@@ -887,6 +915,9 @@ class System(Declared):
         for number, complete in enumerate(self.data.completeness):
             for index, item in enumerate(complete.over):
                 yield ("data", "completeness", number, "over", index), item
+        for number, current in enumerate(self.data.currentness):
+            for index, item in enumerate(current.over):
+                yield ("data", "currentness", number, "over", index), item
         for name in self.data.reference_population.shares:
             yield ("data", "reference_population", "shares", name), name
         for _, place, bound in self.evaluation.placed_bounds():
@@ -924,6 +955,9 @@ class System(Declared):
             if self.data.target.column in feature.from_:
                 yield Problem(("features", "registry", index, "from"), f"feature {feature.name} is computed from the target",
                               "What is to be predicted is not known when the prediction is made.")
+            if feature.known_at is not None and self.data.decided_at is None:
+                yield Problem(("features", "registry", index, "known_at"), f"nothing says when the decision about {feature.name} is made",
+                              "Declare data.decided_at.")
 
     def _undecided(self) -> Iterator[Problem]:
         allowed = self.approval.exceptions

@@ -6,8 +6,8 @@ by a hash of the declared column; each part is sorted by the key and kept as par
 
 Refused (a gate fails) when the bytes are not the declared ones, an expectation of the contract does not hold, a key repeats, the
 label is incomplete or one-sided, groups are not represented as declared or too small to be judged, or somebody stands in two
-parts; where that is bounded, also when gaps gather in a group or the data moved away from an approved model's. Supports AI Act
-Art. 9(8), Art. 10(2)-(4), Art. 15(5), Art. 17(1)(f), Annex IV(2)(d).
+parts; where that is bounded, also when gaps gather in a group, rows are too old or the data moved away from an approved model's.
+Supports AI Act Art. 9(8), Art. 10(2)-(4), Art. 15(5), Art. 17(1)(f), Annex IV(2)(d).
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ def produce(work: Work) -> Draft:
 
 
 def judge(work: Work, draft: Draft) -> Iterator[GateReport]:
-    """The nine gates of stage 1, from the sealed files and the declaration now in force."""
+    """The ten gates of stage 1, from the sealed files and the declaration now in force."""
     dataset = cast(Dataset, draft.value)
     system = work.definition.system
     report = parse_canonical(work.artefacts.get_bytes(Digest(dataset.quality_report)))
@@ -137,6 +137,7 @@ def judge(work: Work, draft: Draft) -> Iterator[GateReport]:
         s1_gates.representativeness(frame, system.data),
         s1_gates.cell_sizes(frame, system.data),
         s1_gates.leakage(parts, system.data, source_columns(system.features.registry)),
+        s1_gates.currentness(frame, system.data),
         s1_gates.shift(work, frame, lambda digest: _rows_of(work.artefacts, digest)),
     )
     for gate, found in zip(RULE.gates, findings, strict=True):

@@ -1,4 +1,4 @@
-"""When stage 1 refuses: what each of its nine gates looks at, finding by finding.
+"""When stage 1 refuses: what each of its ten gates looks at, finding by finding.
 
 Each function takes the sealed dataset (or its parts) and the declaration in force, and yields findings; which of them may
 be passed is decided by `policy.gates`. Numbers are counts, so no verdict depends on row order or threads.
@@ -7,14 +7,17 @@ be passed is decided by `policy.gates`. Numbers are counts, so no verdict depend
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, cast
 
 from compliance_assets.metrics import quality
+from compliance_assets.metrics.currentness import outdated_share
 from compliance_assets.metrics.drift import measure_drift
 from compliance_assets.metrics.measurement import Measurement, MeasurementRefused
 from compliance_assets.metrics.profiles import Profile
 from compliance_assets.policy.gates import Finding, Verdict, fact, number
 from compliance_assets.policy.gates import judge as held_against
+from compliance_assets.policy.system import seconds_of
 from compliance_assets.sources import declared_digest
 from compliance_assets.sources.expectations import validate
 from compliance_assets.sources.partition import (
@@ -101,6 +104,27 @@ def completeness(frame: pl.DataFrame, data: Data) -> Iterator[Finding]:
                 yield _unmeasured(id, bound, str(refused))
             else:
                 yield held_against(id, measured, bound)
+
+
+def currentness(frame: pl.DataFrame, data: Data) -> Iterator[Finding]:
+    """Ages on the declared day, in all rows or in the most outdated group; nobody's row lies in the future of that day."""
+    if not data.currentness:
+        yield Finding("currentness", Verdict.NOT_APPLICABLE, note="no bound on the age of rows is declared")
+    attributes = {attribute: frame[group_column(attribute)] for attribute in data.protected}
+    expected = {attribute: group_names(declared) for attribute, declared in data.protected.items()}
+    for bound in data.currentness:
+        oldest, future = timedelta(seconds=seconds_of(bound.oldest)), f"currentness.{bound.column}.after_{bound.as_of}"
+        for over in bound.over or ("all",):
+            id = ".".join(["currentness", *([over] if over != "all" else []), bound.column])
+            try:
+                measured = outdated_share(frame, bound.column, bound.as_of, oldest, over, attributes, expected_groups=expected)
+            except MeasurementRefused as refused:
+                yield _unmeasured(id, bound, str(refused))
+                continue
+            yield held_against(id, measured, bound)
+            if over == (bound.over or ("all",))[0]:
+                later = int(dict(measured.detail)["after_that_day"])
+                yield fact(future, later == 0, value=later, bound=0, n=frame.height, note="rows of a day that had not come yet")
 
 
 def shift(work: Work, frame: pl.DataFrame, before: Callable[[str], pl.DataFrame]) -> Iterator[Finding]:

@@ -7,7 +7,8 @@ strongly it goes together with a protected attribute.
 
 Refused (a gate fails) when names, order or types are not those of the registry, a feature is not registered, a value leaves its
 documented range, something is missing where it must not be, a protected attribute enters without a declared reason, a proxy is not
-assessed, or single rows give other features than the whole. Supports AI Act Art. 10(2)(c), 10(2)(f), Annex IV(2)(b), 2(d).
+assessed, a value was known too late or tells the outcome (where that is declared), or single rows
+give other features than the whole. Supports AI Act Art. 10(2)(c), 10(2)(f), Annex IV(2)(b), 2(d).
 """
 
 from __future__ import annotations
@@ -95,7 +96,7 @@ def produce(work: Work, dataset: Dataset) -> Draft:
 
 
 def judge(work: Work, draft: Draft, dataset: Dataset) -> Iterator[GateReport]:
-    """The seven gates of stage 2, from the sealed files and the declaration now in force."""
+    """The eight gates of stage 2, from the sealed files and the declaration now in force."""
     value = cast(FeatureSet, draft.value)
     system = work.definition.system
     report = parse_canonical(work.artefacts.get_bytes(Digest(value.report)))
@@ -108,10 +109,19 @@ def judge(work: Work, draft: Draft, dataset: Dataset) -> Iterator[GateReport]:
         s2_gates.nulls(stored, system.features),
         s2_gates.prohibited(system),
         s2_gates.proxies(report["proxies"], stored["train"], groups, system.features),
+        s2_gates.leakage(work, dataset, stored["train"], _training_labels(work, value)),
         s2_gates.parity(work, dataset, stored),
     )
     for gate, found in zip(RULE.gates, findings, strict=True):
         yield conclude(gate.name, gate.version, found)
+
+
+def _training_labels(work: Work, value: FeatureSet) -> NDArray[np.int64]:
+    """1 where the outcome of a training row is favourable, else 0; (n,)."""
+    import polars as pl
+
+    labels = pl.read_parquet(work.artefacts.open_path(Digest(value.splits["train"].labels)))["label"]
+    return (labels > 0).cast(pl.Int64).to_numpy()
 
 
 def load_features(artefacts: ArtefactStore, features: FeatureSet,
