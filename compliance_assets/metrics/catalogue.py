@@ -187,6 +187,8 @@ def _robustness() -> tuple[MetricInfo, ...]:
         ("relative_shift", "At most 0.05 flips and 0.02 AUC at +-5 % (this project's suggestion)."),
         ("category_flip", "At most 0.02 flips at a rate of 1 % (this project's suggestion)."),
         ("missing_values", "At most 0.03 AUC at 10 % missing (this project's suggestion)."),
+        ("missing_feature", "Usually reported: the feature whose absence costs most."),
+        ("missing_block", "Usually reported: every feature that may be missing, missing together."),
         ("protected_flip", "Usually reported."),
         ("retrain_seed", "At most 0.05 decided otherwise over at least 5 seeds (this project's suggestion)."),
     )
@@ -200,7 +202,15 @@ def _robustness() -> tuple[MetricInfo, ...]:
                    "J.4: share of rows with one value that the contract rules out, and that the interface takes all the same",
                    "None: such a row is refused, never silently filled in (this project's suggestion).", 0.0)
         for kind in ("out_of_range", "unseen_category", "wrong_type"))
-    return changed + accepted
+    others = (
+        MetricInfo("monotonicity_violation_rate", "robustness", "lower", _ANY, ("predict", "frame"),
+                   "share of rows whose score goes against a declared directional rule when one feature is raised (metamorphic testing)",
+                   "None above the tolerance (this project's suggestion).", 0.0),
+        MetricInfo("membership_inference_auc", "robustness", "lower", _ANY, ("predict", "frame", "y"),
+                   "AUC of guessing who was in the training part from how well each row is fitted (Yeom et al. 2018)",
+                   "At most 0.60 is this project's suggestion.", 0.5),
+    )
+    return changed + accepted + others
 
 
 def _calibration() -> tuple[MetricInfo, ...]:

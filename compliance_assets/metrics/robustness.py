@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     import polars as pl
 
 Predict = Callable[["pl.DataFrame"], Any]
-Kind = Literal["numeric_noise", "relative_shift", "category_flip", "missing_values"]
-KINDS: tuple[Kind, ...] = ("numeric_noise", "relative_shift", "category_flip", "missing_values")
+Kind = Literal["numeric_noise", "relative_shift", "category_flip", "missing_values", "missing_block"]
+KINDS: tuple[Kind, ...] = ("numeric_noise", "relative_shift", "category_flip", "missing_values", "missing_block")
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,8 @@ class Perturbation:
     """One way to disturb inputs.
 
     `level`: numeric_noise, standard deviation of the noise as a fraction of the column's; relative_shift, the fraction
-    by which every value is moved up or down; category_flip and missing_values, the share of values hit. `repeats` draws
+    by which every value is moved up or down; category_flip and missing_values, the share of values hit; missing_block, the share
+    of rows that lose every value that may be missing. `repeats` draws
     are made and averaged.
     """
 
@@ -139,7 +140,7 @@ def perturb(frame: pl.DataFrame, perturbation: Perturbation, inputs: Inputs, see
     import polars as pl
 
     columns = {"category_flip": tuple(name for name, values in inputs.categories if len(values) > 1),
-               "missing_values": inputs.nullable}.get(perturbation.kind, inputs.numeric)
+               "missing_values": inputs.nullable, "missing_block": inputs.nullable}.get(perturbation.kind, inputs.numeric)
     absent = sorted(set(columns) - set(frame.columns))
     if absent:
         raise MeasurementRefused(f"Columns to disturb are not in the frame: {', '.join(absent)}.",
@@ -147,8 +148,9 @@ def perturb(frame: pl.DataFrame, perturbation: Perturbation, inputs: Inputs, see
                                  remedy="Declare columns that the model reads.")
     disturbed: list[pl.Series] = []
     for name in sorted(columns):
-        generator = np.random.default_rng(_seed(seed, perturbation, name))
-        if perturbation.kind == "missing_values":
+        # Missing as a block: the same draws for every column, so the same rows lose all of them.
+        generator = np.random.default_rng(_seed(seed, perturbation, "" if perturbation.kind == "missing_block" else name))
+        if perturbation.kind in ("missing_values", "missing_block"):
             hit = pl.Series(generator.random(frame.height) < perturbation.level)
             disturbed.append(frame.select(pl.when(hit).then(None).otherwise(pl.col(name)).alias(name)).to_series())
         elif perturbation.kind == "category_flip":

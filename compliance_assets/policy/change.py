@@ -206,10 +206,10 @@ def _bounds(bounds: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     found: list[tuple[str, Any]] = []
     for bound in bounds:
         rest = {name: value for name, value in bound.items()
-                if name not in ("metric", "over", "at_least", "at_most", "between", "columns", "column", "against")}
+                if name not in ("metric", "over", "at_least", "at_most", "between", "columns", "column", "feature", "against")}
         accepts = list(bound["between"]) if "between" in bound else [bound.get("at_least"), bound.get("at_most")]
         over = bound["over"] if bound.get("over") else [None]
-        of = [bound["column"]] if "column" in bound else bound["columns"] if "columns" in bound else []
+        of = bound["columns"] if "columns" in bound else [bound[name] for name in ("column", "feature") if name in bound]
         about = [f" of {column}" for column in of] or [""]
         past = f" against {bound['against']}" if "against" in bound else ""
         found += [(bound["metric"] + column + (f" over {name}" if name else "") + past, {**rest, "accepts": accepts})

@@ -531,12 +531,20 @@ class RowsChange(Declared):
 class Perturbed(Bound):
     """A bound on what a disturbance of the inputs, another seed or an input outside the contract does."""
 
-    perturbation: Literal["numeric_noise", "relative_shift", "category_flip", "missing_values", "protected_flip", "retrain_seed",
-                          "out_of_range", "unseen_category", "wrong_type"] = Field(description="the disturbance")
+    perturbation: Literal["numeric_noise", "relative_shift", "category_flip", "missing_values", "missing_feature", "missing_block",
+                          "protected_flip", "retrain_seed", "out_of_range", "unseen_category", "wrong_type", "monotonicity",
+                          "membership_inference"] = Field(description="the disturbance")
     level: Share | None = Field(None, description="its strength: standard deviations, relative size, or share of values or rows")
     seeds: Annotated[int, Field(ge=2, le=50)] | None = Field(None, description="for retrain_seed: how many other seeds are tried")
     attribute: Name | None = Field(None, description="for protected_flip: the protected attribute that is exchanged")
     with_proxies: bool = Field(False, description="for protected_flip: exchange the features assessed as its stand-ins, too")
+    feature: Name | None = Field(None, description="for monotonicity: the feature that is raised, by level standard deviations or to the "
+                                                   "next category")
+    expected: Literal["rising", "falling", "constant"] | None = Field(
+        None, description="for monotonicity: what the score may do when the feature is raised")
+    tolerance: Annotated[float, Field(ge=0)] | None = Field(None, description="for monotonicity: how far a score may go the other way")
+    rows: Annotated[int, Field(ge=100)] | None = Field(
+        None, description="for membership_inference: at most so many rows of the training part, and as many of the holdout, are asked")
 
     @model_validator(mode="after")
     def _agrees(self) -> Perturbed:
@@ -544,8 +552,9 @@ class Perturbed(Bound):
             refuse(Problem(("perturbation",), f"{self.metric} does not measure {self.perturbation}",
                            "Name the same disturbance twice."))
         wanted = {"retrain_seed": {"seeds"}, "protected_flip": {"level", "attribute"}, "out_of_range": set(), "unseen_category": set(),
-                  "wrong_type": set()}.get(self.perturbation, {"level"})
-        for name in ("level", "seeds", "attribute"):
+                  "wrong_type": set(), "monotonicity": {"level", "feature", "expected", "tolerance"},
+                  "membership_inference": {"rows"}}.get(self.perturbation, {"level"})
+        for name in ("level", "seeds", "attribute", "feature", "expected", "tolerance", "rows"):
             given = getattr(self, name) is not None
             if given != (name in wanted):
                 refuse(Problem((name,) if given else (), f"{self.perturbation} "
@@ -560,8 +569,9 @@ class Perturbed(Bound):
     def strength(self) -> str:
         """As findings are named: the level, or how many seeds."""
         said = "" if self.level is None else f"{self.level:g}"
-        said = f"{self.seeds}" if self.seeds is not None else said
-        return "-".join(part for part in (said, self.attribute, "proxies" if self.with_proxies else "") if part)
+        said = f"{self.seeds}" if self.seeds is not None else f"{self.rows}" if self.rows is not None else said
+        words = (said, self.attribute, "proxies" if self.with_proxies else "", self.feature, self.expected)
+        return "-".join(part for part in words if part)
 
 
 class Fairness(Declared):
@@ -898,7 +908,7 @@ class System(Declared):
 
     @model_validator(mode="after")
     def _joined(self) -> System:
-        refuse_any((*self._unknown_attributes(), *self._unknown_groups(), *self._leaks(), *self._undecided()))
+        refuse_any((*self._unknown_features(), *self._unknown_attributes(), *self._unknown_groups(), *self._leaks(), *self._undecided()))
         return self
 
     def _unknown_attributes(self) -> Iterator[Problem]:
@@ -934,6 +944,13 @@ class System(Declared):
         if self.data.used_as_features != "none":
             for index, use in enumerate(self.data.used_as_features):
                 yield ("data", "used_as_features", index, "attribute"), use.attribute
+
+    def _unknown_features(self) -> Iterator[Problem]:
+        registry = {feature.name: feature for feature in self.features.registry}
+        for number, rule in enumerate(self.evaluation.robustness):
+            if rule.feature is not None and rule.feature not in registry:
+                yield Problem(("evaluation", "robustness", number, "feature"), f"{rule.feature} is not a registered feature",
+                              f"Registered: {', '.join(registry)}.")
 
     def _unknown_groups(self) -> Iterator[Problem]:
         """Expected shares name declared groups; where they name every group, they are the whole population."""
