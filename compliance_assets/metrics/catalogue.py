@@ -61,11 +61,11 @@ def _performance() -> tuple[MetricInfo, ...]:
              ideal: float | None) -> MetricInfo:
         return MetricInfo(name, "performance", direction, task, needs, source, _NO_LIMIT, ideal)
 
-    def changed(name: str, direction: Direction, source: str) -> MetricInfo:
-        return MetricInfo(name, "performance", direction, _BINARY, ("y", "score", "previous score"), source, _WORSE, None)
+    def changed(name: str, direction: Direction, source: str, task: frozenset[Task] = _MULTICLASS) -> MetricInfo:
+        return MetricInfo(name, "performance", direction, task, ("y", "score", "previous score"), source, _WORSE, None)
 
     compared = MetricInfo(
-        "roc_auc_change", "performance", "higher", _BINARY, ("y", "score", "previous score"),
+        "roc_auc_change", "performance", "higher", _MULTICLASS, ("y", "score", "previous score"),
         "DeLong, DeLong, Clarke-Pearson 1988 (paired)",
         "Non-inferiority margin against production of -0.01 is this project's suggestion; +-0.03 is one guide's "
         "candidate for a substantial modification.", None,
@@ -95,15 +95,17 @@ def _performance() -> tuple[MetricInfo, ...]:
         info("mape", "lower", _REGRESSION, ("y", "predicted"), "mean of |error| / |observed|, where observed is not 0", 0.0),
         info("p95_absolute_error", "lower", _REGRESSION, ("y", "predicted"), "95th percentile of |error|", 0.0),
         info("bias", "target", _REGRESSION, ("y", "predicted"), "mean of predicted minus observed", 0.0),
-        changed("accuracy_change", "higher", "share decided rightly less the incumbent's; paired on the same rows"),
+        changed("accuracy_change", "higher", "share decided rightly less the incumbent's; paired on the same rows", _ANY),
         changed("brier_score_change", "lower", "mean of the paired differences of squared errors"),
+        changed("mae_change", "lower", "mean of the paired differences of absolute errors", _REGRESSION),
     )
 
 
 def _fairness() -> tuple[MetricInfo, ...]:
     def info(name: str, direction: Direction, needs: tuple[str, ...], source: str, convention: str,
              ideal: float) -> MetricInfo:
-        return MetricInfo(name, "fairness", direction, _BINARY, needs, source, convention, ideal)
+        # A decision is favourable or not, whatever is predicted; only scores that are probabilities can be compared as such.
+        return MetricInfo(name, "fairness", direction, _MULTICLASS if "score" in needs else _ANY, needs, source, convention, ideal)
 
     return (
         info("selection_rate_ratio", "higher", _GROUPED,
@@ -142,7 +144,7 @@ def _comparative() -> tuple[MetricInfo, ...]:
     needs = ("group", "y", "prediction", "previous score")
 
     def info(name: str, direction: Direction, source: str) -> MetricInfo:
-        return MetricInfo(name, "fairness", direction, _BINARY, needs, source, _WORSE, None)
+        return MetricInfo(name, "fairness", direction, _ANY, needs, source, _WORSE, None)
 
     own = tuple(
         info(f"worst_{rate}_change", "higher", f"candidate's {rate.replace('_', ' ')} less the incumbent's, in the group that loses "
@@ -194,8 +196,9 @@ def _robustness() -> tuple[MetricInfo, ...]:
     )
     needs = ("predict", "frame", "y", "threshold")
     changed = tuple(
-        MetricInfo(f"{kind}_{what}", "robustness", "lower", _BINARY, needs, _PERTURB, convention, 0.0)
-        for kind, convention in kinds for what in ("decision_flip_rate", "auc_drop")
+        MetricInfo(f"{kind}_{what}", "robustness", "lower", task, needs, _PERTURB, convention, 0.0)
+        for kind, convention in kinds
+        for what, task in (("decision_flip_rate", _ANY), ("auc_drop", _MULTICLASS), ("mae_rise", _REGRESSION))
     )
     accepted = tuple(
         MetricInfo(f"{kind}_acceptance_rate", "robustness", "lower", _ANY, ("frame", "interface"),
@@ -215,7 +218,7 @@ def _robustness() -> tuple[MetricInfo, ...]:
 
 def _calibration() -> tuple[MetricInfo, ...]:
     def info(name: str, direction: Direction, source: str, convention: str, ideal: float | None) -> MetricInfo:
-        return MetricInfo(name, "calibration", direction, _BINARY, _SCORES, source, convention, ideal)
+        return MetricInfo(name, "calibration", direction, _MULTICLASS, _SCORES, source, convention, ideal)
 
     naeini = "Naeini, Cooper, Hauskrecht 2015; 15 equal-mass bins"
     return (

@@ -76,9 +76,13 @@ def drifted_feature_share(distance: str, above: float, reference: Profile, frame
                        detail=(("columns", float(len(ends))),), note=f"drifted: {', '.join(drifted) or 'none'}", direction=direction)
 
 
-def prediction_flip_rate(score: Any, previous_score: Any, threshold: float) -> Measurement:
-    """Share of the same rows that the two models decide differently; Wilson. Detail: rank correlation of the scores."""
-    new, old = arrays.scores(score), arrays.scores(previous_score, "previous_score")
+def prediction_flip_rate(score: Any, previous_score: Any, threshold: float, *, probabilities: bool = True) -> Measurement:
+    """Share of the same rows that the two models decide differently; Wilson. Detail: rank correlation of the scores.
+
+    `probabilities` False: scores are predicted numbers, and the threshold is one.
+    """
+    of = arrays.scores if probabilities else arrays.numbers
+    new, old = of(score, "score"), of(previous_score, "previous_score")
     n = arrays.same_rows(score=new, previous_score=old)
     flipped = int(np.count_nonzero((new >= threshold) != (old >= threshold)))
     interval = wilson(flipped, n)

@@ -19,7 +19,7 @@ from compliance_assets.metrics import arrays
 from compliance_assets.metrics.arrays import Counts, Floats
 from compliance_assets.metrics.catalogue import metric_info
 from compliance_assets.metrics.groups import expected_names, membership
-from compliance_assets.metrics.intervals import Z95, delong_paired, wilson
+from compliance_assets.metrics.intervals import Z95, delong_paired, normal_mean, wilson
 from compliance_assets.metrics.measurement import GroupMeasurement, Measurement, MeasurementRefused
 
 if TYPE_CHECKING:
@@ -74,17 +74,19 @@ class _Before:
     score: Floats
     threshold: float
     attributes: Mapping[str, Any]
+    observed: Floats | None = None  # where scores are predicted numbers: what they should have been
 
 
 def measure_robustness(perturbations: Sequence[Perturbation], predict: Predict, frame: pl.DataFrame, y: Any,
                        threshold: float, inputs: Inputs, *, attributes: Mapping[str, Any] | None = None,
                        over: Sequence[str] = (), expected_groups: Mapping[str, Sequence[str]] | None = None,
-                       seed: int = 7, max_rows: int = 20_000) -> tuple[Measurement, ...]:
+                       seed: int = 7, max_rows: int = 20_000, observed: Any = None) -> tuple[Measurement, ...]:
     """For each perturbation `<kind>_decision_flip_rate` and `<kind>_auc_drop`, over all rows and over each attribute.
 
     frame: the model's inputs, n rows; y: labels, shape (n,); predict: frame to probabilities, shape (rows,). At most
     `max_rows` rows are used, drawn by `seed` (20,000 bound the error of a flip rate by 0.35 percentage points). Over an
-    attribute the value is the worst group's. What no column allows (no nullable feature, say) has value None, with a
+    attribute the value is the worst group's. Where numbers are predicted, `observed` (n,) is what they should have been, and
+    `<kind>_mae_rise` takes the place of the AUC drop. What no column allows (no nullable feature, say) has value None, with a
     note.
     """
     label = arrays.labels(y)
@@ -95,7 +97,8 @@ def measure_robustness(perturbations: Sequence[Perturbation], predict: Predict, 
         np.random.default_rng(seed).choice(rows, size=max_rows, replace=False))
     sample = frame[chosen]
     members = {attribute: membership(attribute, attributes or {})[chosen] for attribute in over}
-    before = _Before(sample, label[chosen], _scored(predict, sample), threshold, members)
+    truth = None if observed is None else arrays.numbers(observed, "observed")[chosen]
+    before = _Before(sample, label[chosen], _scored(predict, sample, numbers=truth is not None), threshold, members, truth)
     measured: list[Measurement] = []
     for perturbation in perturbations:
         why, after = _after(perturbation, predict, before, inputs, seed)
@@ -107,19 +110,21 @@ def measure_robustness(perturbations: Sequence[Perturbation], predict: Predict, 
 def measure_changed_scores(kind: str, y: Any, score: Any, others: Sequence[Any], threshold: float, *,
                            attributes: Mapping[str, Any] | None = None, over: Sequence[str] = (),
                            expected_groups: Mapping[str, Sequence[str]] | None = None,
-                           detail: tuple[tuple[str, float], ...] = (), why: str = "") -> tuple[Measurement, ...]:
+                           detail: tuple[tuple[str, float], ...] = (), why: str = "",
+                           observed: Any = None) -> tuple[Measurement, ...]:
     """`<kind>_decision_flip_rate` and `<kind>_auc_drop` of scores that were made again in another way, averaged over `others`.
 
     y, score and each of `others`: shape (n,), the same rows in the same order. `why`: the reason if nothing could be made again.
     """
-    label, checked = arrays.labels(y), arrays.scores(score)
-    after = [arrays.scores(other, "the other score") for other in others]
+    truth, of = (None, arrays.scores) if observed is None else (arrays.numbers(observed, "observed"), arrays.numbers)
+    label, checked = arrays.labels(y), of(score, "score")
+    after = [of(other, "the other score") for other in others]
     for other in (checked, *after):
         arrays.same_rows(y=label, score=other)
     members = {attribute: membership(attribute, attributes or {}) for attribute in over}
     import polars as pl
 
-    return _everywhere(kind, detail, _Before(pl.DataFrame(), label, checked, threshold, members), after,
+    return _everywhere(kind, detail, _Before(pl.DataFrame(), label, checked, threshold, members, truth), after,
                        why or ("" if after else "nothing was scored again"), expected_groups)
 
 
@@ -214,12 +219,12 @@ def _after(perturbation: Perturbation, predict: Predict, before: _Before, inputs
         disturbed = perturb(before.frame, perturbation, inputs, seed + repeat)
         if disturbed is None:
             return f"no feature allows {perturbation.kind.replace('_', ' ')}", []
-        after.append(_scored(predict, disturbed))
+        after.append(_scored(predict, disturbed, numbers=before.observed is not None))
     return "", after
 
 
-def _scored(predict: Predict, frame: pl.DataFrame) -> Floats:
-    score = arrays.scores(predict(frame), "the model's score")
+def _scored(predict: Predict, frame: pl.DataFrame, *, numbers: bool) -> Floats:
+    score = (arrays.numbers if numbers else arrays.scores)(predict(frame), "the model's score")
     arrays.same_rows(frame=np.empty(frame.height), score=score)
     return score
 
@@ -228,7 +233,7 @@ def _both(kind: str, detail: tuple[tuple[str, float], ...], before: _Before, aft
           rows: Any) -> tuple[Measurement, Measurement]:
     """Flip rate and AUC drop on some rows. Repeats share rows, so the interval counts each row once."""
     n = int(np.count_nonzero(rows))
-    names = tuple(f"{kind}_{what}" for what in ("decision_flip_rate", "auc_drop"))
+    names = tuple(f"{kind}_{what}" for what in ("decision_flip_rate", "auc_drop" if before.observed is None else "mae_rise"))
     if why or n == 0:
         flips, drop = (Measurement(name, None, None, None, n, "none", detail=detail, note=why or "no rows",
                                    direction=metric_info(name).direction) for name in names)
@@ -239,6 +244,8 @@ def _both(kind: str, detail: tuple[tuple[str, float], ...], before: _Before, aft
     lower, upper = wilson(share * n, n) or (None, None)
     flips = Measurement(names[0], share, lower, upper, n, f"Wilson on rows, mean of {len(after)} draws", detail=detail,
                         direction=metric_info(names[0]).direction)
+    if before.observed is not None:
+        return flips, _mae_rise(names[1], detail, before.observed[rows], before.score[rows], [score[rows] for score in after])
     pairs = [delong_paired(before.y[rows], before.score[rows], score[rows]) for score in after]
     known = [pair for pair in pairs if pair is not None]
     if not known:
@@ -251,6 +258,16 @@ def _both(kind: str, detail: tuple[tuple[str, float], ...], before: _Before, aft
                               f"paired DeLong, mean of {len(known)} draws", detail=detail,
                               note="" if sure else "no interval: a class has one row",
                               direction=metric_info(names[1]).direction)
+
+
+def _mae_rise(name: str, detail: tuple[tuple[str, float], ...], observed: Floats, before: Floats, after: list[Floats]) -> Measurement:
+    """Mean absolute error gained; each row counts once, by the mean of its draws."""
+    gained = np.mean([np.abs(score - observed) for score in after], axis=0) - np.abs(before - observed)
+    mean, interval = normal_mean(gained)
+    lower, upper = interval if interval is not None else (mean, mean) if not gained.any() else (None, None)
+    return Measurement(name, mean, lower, upper, len(gained), f"normal approximation of the mean, mean of {len(after)} draws",
+                       detail=detail, note="" if lower is not None else "too few rows, or no spread: no interval",
+                       direction=metric_info(name).direction)
 
 
 def _worst(over: str, which: int, parts: Sequence[tuple[str, tuple[Measurement, Measurement], Counts]]) -> Measurement:

@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, StringConstraints, Tag, field_validator, model_validator
 
-from compliance_assets.metrics.catalogue import METRICS, MetricInfo
+from compliance_assets.metrics.catalogue import METRICS, MetricInfo, Task
 from compliance_assets.policy.declared import (
     CRON,
     ESTIMATOR,
@@ -112,9 +112,35 @@ Source = Annotated[CsvSource | ParquetSource | SqlSource | OpenmlSource | Simula
 
 
 class Target(Declared):
+    """One of two outcomes (`favourable`), one of several classes (`classes` and `favourable_classes`), or a number (`favourable_from`)."""
+
     column: Text = Field(description="the column that is to be predicted")
-    favourable: bool | int | str = Field(description="the value of the target that is good for the person concerned")
+    favourable: bool | int | str | None = Field(None, description="of two outcomes, the one that is good for the person concerned")
+    classes: tuple[Text, ...] | None = Field(None, min_length=3, description="of several classes, all of them")
+    favourable_classes: tuple[Text, ...] | None = Field(
+        None, min_length=1, description="of several classes, those that are good for the person concerned")
+    favourable_from: float | None = Field(None, description="of a number, the value from which on it is good for the person concerned")
     prevalence: tuple[Share, Share] | None = Field(None, description="share of favourable labels: lowest, highest")
+
+    @property
+    def task(self) -> Task:
+        return "regression" if self.favourable_from is not None else "multiclass" if self.classes is not None else "binary"
+
+    @model_validator(mode="after")
+    def _one_task(self) -> Target:
+        ways = [name for name in ("favourable", "classes", "favourable_from") if getattr(self, name) is not None]
+        if len(ways) != 1:
+            refuse(Problem((ways[1],) if ways else (), "the target needs exactly one of favourable, classes, favourable_from",
+                           "Say what is good for the person concerned: an outcome, some of the classes, or a number from which on."))
+        if (self.classes is None) != (self.favourable_classes is None):
+            refuse(Problem(("favourable_classes",), "classes and favourable_classes go together", "Say which classes are good."))
+        named, good = self.classes or (), self.favourable_classes or ()
+        strange = sorted(set(good) - set(named))
+        if strange or len(set(named)) != len(named) or (named and len(set(good)) == len(named)):
+            refuse(Problem(("favourable_classes",) if strange or len(set(good)) == len(named) else ("classes",),
+                           f"{', '.join(strange)} is not among the classes" if strange else
+                           "every class is good: nothing is decided" if len(set(good)) == len(named) else "a class is listed twice"))
+        return self
 
 
 class Groups(Declared):
@@ -645,19 +671,18 @@ class Costs(Declared):
         return self.false_positive, self.false_negative
 
 
-_OF_ALL_ROWS = ("roc_auc_change", "accuracy_change", "brier_score_change", "prediction_flip_rate", "top_features_changed",
+_OF_ALL_ROWS = ("roc_auc_change", "accuracy_change", "brier_score_change", "mae_change", "prediction_flip_rate", "top_features_changed",
                 "top_features_reordered")
 
 
 def _may_stand(info: MetricInfo, family: str) -> bool:
     """Whether a metric may be bounded here. What compares two models may stand under drift too: against each of its references."""
-    at_home = info.family == family or (family == "drift" and "previous score" in info.needs)
-    return at_home and "binary" in info.task
+    return info.family == family or (family == "drift" and "previous score" in info.needs)
 
 
 class Evaluation(Declared):
-    decision_threshold: Annotated[float, Field(gt=0, lt=1)] = Field(
-        description="score from which the decision is favourable")
+    decision_threshold: float = Field(description="score from which the decision is favourable; a probability, or a number in the "
+                                                  "target's unit")
     performance: tuple[Bound, ...] = Field(min_length=1, description="is it right often enough?")
     fairness: Fairness = Field(description="is it so for everyone?")
     robustness: tuple[Perturbed, ...] = Field(min_length=1, description="does it stay right under disturbance?")
@@ -671,10 +696,8 @@ class Evaluation(Declared):
     @model_validator(mode="after")
     def _families(self) -> Evaluation:
         refuse_any(
-            Problem((*where, "metric"), f"{bound.metric} is a {METRICS[bound.metric].family} metric, not one of {family}"
-                    if METRICS[bound.metric].family != family else
-                    f"{bound.metric} measures a {' or '.join(sorted(METRICS[bound.metric].task))} model; this one decides between two "
-                    "outcomes", f"Known here: {', '.join(info.name for info in METRICS.values() if _may_stand(info, family))}.")
+            Problem((*where, "metric"), f"{bound.metric} is a {METRICS[bound.metric].family} metric, not one of {family}",
+                    f"Known here: {', '.join(info.name for info in METRICS.values() if _may_stand(info, family))}.")
             for family, where, bound in self.placed_bounds() if not _may_stand(METRICS[bound.metric], family)
         )
         refuse_any(
@@ -908,7 +931,8 @@ class System(Declared):
 
     @model_validator(mode="after")
     def _joined(self) -> System:
-        refuse_any((*self._unknown_features(), *self._unknown_attributes(), *self._unknown_groups(), *self._leaks(), *self._undecided()))
+        refuse_any((*self._other_task(), *self._unknown_features(), *self._unknown_attributes(), *self._unknown_groups(),
+                    *self._leaks(), *self._undecided()))
         return self
 
     def _unknown_attributes(self) -> Iterator[Problem]:
@@ -944,6 +968,29 @@ class System(Declared):
         if self.data.used_as_features != "none":
             for index, use in enumerate(self.data.used_as_features):
                 yield ("data", "used_as_features", index, "attribute"), use.attribute
+
+    def _other_task(self) -> Iterator[Problem]:
+        """What cannot be meant for what is predicted: two outcomes, several classes, or a number."""
+        task, threshold = self.data.target.task, self.evaluation.decision_threshold
+        decides = {"binary": "this one decides between two outcomes", "multiclass": "this one decides between several classes",
+                   "regression": "this one predicts a number"}[task]
+        for family, where, bound in self.evaluation.placed_bounds():
+            info = METRICS[bound.metric]
+            if task not in info.task:
+                fit = (one.name for one in METRICS.values() if _may_stand(one, family) and task in one.task)
+                yield Problem(("evaluation", *where, "metric"),
+                              f"{bound.metric} measures a {' or '.join(sorted(info.task))} model; {decides}",
+                              f"Known here: {', '.join(fit)}.")
+            elif info.needs == ("y", "lower", "upper"):
+                yield Problem(("evaluation", *where, "metric"), f"{bound.metric} needs prediction intervals, which no model here gives",
+                              "Take the bound away.")
+        if task != "regression" and not 0 < threshold < 1:
+            yield Problem(("evaluation", "decision_threshold"), "a probability from which on it is decided lies between 0 and 1",
+                          got=plain(threshold))
+        if task != "binary":
+            for name in ("search", "mitigation"):
+                if getattr(self.training, name) is not None:
+                    yield Problem(("training", name), f"training.{name} knows two outcomes only; {decides}", "Take it away.")
 
     def _unknown_features(self) -> Iterator[Problem]:
         registry = {feature.name: feature for feature in self.features.registry}

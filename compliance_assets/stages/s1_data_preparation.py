@@ -28,8 +28,9 @@ from compliance_assets.policy.system import Bands
 from compliance_assets.sources import fetch
 from compliance_assets.sources.columns import cast_columns
 from compliance_assets.sources.expectations import validate
-from compliance_assets.sources.partition import PARTS, counts, derived, favourable, group_column, part_of_each, with_groups
+from compliance_assets.sources.partition import PARTS, counts, derived, group_column, part_of_each, with_groups
 from compliance_assets.stages import s1_gates
+from compliance_assets.stages.outcomes import is_good
 from compliance_assets.stages.s1_gates import declared_source
 from compliance_assets.stages.stage import Draft, Stage, Value, Work
 from compliance_assets.trust.canonical import Digest, canonical_json, dataset_digest, decimal_string, parse_canonical, sha256_bytes
@@ -211,7 +212,7 @@ def _keep(artefacts: ArtefactStore, part: pl.DataFrame) -> SplitFile:
 def _profile(frame: pl.DataFrame, data: Data) -> dict[str, Any]:
     """Rows, gaps per column, group sizes and label counts: compared before and after a step. What cannot be told yet says so."""
     target = data.target.column
-    labels = favourable(frame[target], data.target.favourable) if target in frame.columns else None
+    labels = is_good(frame[target], data.target) if target in frame.columns else None
     return {
         "rows": frame.height,
         "missing": {name: count for name, count in zip(frame.columns, frame.null_count().row(0), strict=True) if count}

@@ -25,11 +25,11 @@ from compliance_assets.sources.partition import (
     UNDECLARED,
     UNKNOWN,
     counts,
-    favourable,
     group_column,
     group_names,
     part_of_each,
 )
+from compliance_assets.stages.outcomes import is_good, learned, said
 from compliance_assets.stages.stage import Work
 from compliance_assets.trust.canonical import sha256_bytes
 
@@ -185,10 +185,19 @@ def label(frame: pl.DataFrame, data: Data) -> Iterator[Finding]:
     target, column = data.target, frame[data.target.column]
     yield fact("label.missing", column.null_count() == 0, value=column.null_count(), bound=0, n=frame.height)
     kinds = column.drop_nulls().n_unique()
-    yield fact("label.kinds", kinds == 2, value=kinds, bound=2, note="a label of one kind teaches nothing")
-    good = favourable(column.drop_nulls(), target.favourable)
+    if target.task == "binary":
+        yield fact("label.kinds", kinds == 2, value=kinds, bound=2, note="a label of one kind teaches nothing")
+    else:
+        readable = learned(column, target)
+        stray = readable.null_count() - column.null_count()
+        yield fact("label.undeclared", stray == 0, value=stray, bound=0, n=frame.height,
+                   note="labels that are no finite number" if target.task == "regression" else "labels that are no declared class")
+        if target.task == "multiclass":
+            yield fact("label.kinds", readable.drop_nulls().n_unique() == len(target.classes or ()), value=readable.drop_nulls().n_unique(),
+                       bound=len(target.classes or ()), note="a class that nobody has is never learned")
+    good = is_good(column, target).drop_nulls()
     yield fact("label.favourable", 0 < int(good.sum()) < len(good), value=int(good.sum()), n=len(good),
-               note=f"labels equal to {target.favourable!r}: some, and not all")
+               note=f"{said(target)}: some, and not all")
     if target.prevalence is None:
         yield Finding("label.prevalence", Verdict.NOT_APPLICABLE, note="no band is declared")
     elif len(good):
@@ -214,7 +223,7 @@ def cell_sizes(frame: pl.DataFrame, data: Data) -> Iterator[Finding]:
     minimum = data.minimum_cell
     attributes = {attribute: frame[group_column(attribute)] for attribute in data.protected}
     expected = {attribute: group_names(declared) for attribute, declared in data.protected.items()}
-    labels = favourable(frame[data.target.column], data.target.favourable).fill_null(False).to_numpy().astype(int)
+    labels = is_good(frame[data.target.column], data.target).fill_null(False).to_numpy().astype(int)
     for attribute, groups in attributes.items():
         stray = counts(groups)
         outside = sum(rows for group, rows in stray.items() if group not in (*expected[attribute], UNKNOWN))

@@ -15,13 +15,14 @@ import numpy as np
 from compliance_assets.metrics.counterfactual import with_another_group
 from compliance_assets.metrics.groups import membership
 from compliance_assets.metrics.measurement import Measurement
-from compliance_assets.metrics.membership import fit_of_scores, membership_inference
+from compliance_assets.metrics.membership import fit_of_numbers, fit_of_scores, membership_inference
 from compliance_assets.metrics.missing import measure_missing_feature
 from compliance_assets.metrics.monotonicity import Rule, measure_monotonicity
 from compliance_assets.metrics.robustness import Inputs, Kind, Perturbation, measure_changed_scores, measure_robustness
 from compliance_assets.modelfile import favourable_scores
 from compliance_assets.policy.gates import Finding
 from compliance_assets.policy.system import Perturbed, System
+from compliance_assets.stages import outcomes
 from compliance_assets.stages.mitigation import Rows
 from compliance_assets.stages.retraining import random_parts, trained_again
 from compliance_assets.stages.s2_feature_engineering import load_features
@@ -64,12 +65,12 @@ def _disturbed(seen: Holdout, bound: Perturbed, inputs: Inputs) -> tuple[Measure
     if place not in seen.disturbed and bound.perturbation == "missing_feature":
         seen.disturbed[place] = measure_missing_feature(
             bound.level, lambda frame: favourable_scores(seen.estimator, frame), seen.rows.frame, seen.label, seen.threshold, inputs,
-            attributes=seen.groups, over=bound.over, expected_groups=seen.expected)
+            attributes=seen.groups, over=bound.over, expected_groups=seen.expected, observed=_numbers(seen))
     elif place not in seen.disturbed:
         seen.disturbed[place] = measure_robustness(
             [Perturbation(cast(Kind, bound.perturbation), bound.level)], lambda frame: favourable_scores(seen.estimator, frame),
             seen.rows.frame, seen.label, seen.threshold, inputs, attributes=seen.groups, over=bound.over,
-            expected_groups=seen.expected)
+            expected_groups=seen.expected, observed=_numbers(seen))
     return seen.disturbed[place]
 
 
@@ -103,12 +104,19 @@ def _given_away(seen: Holdout, bound: Perturbed) -> tuple[Measurement, ...]:
     def fitted(part: Rows) -> tuple[Any, dict[str, Any]]:
         n = part.frame.height
         chosen = np.sort(np.random.default_rng(7).choice(n, size=rows, replace=False)) if n > rows else np.arange(n)
-        fit = fit_of_scores(part.labels[chosen], favourable_scores(seen.estimator, part.frame[chosen]))
+        score, target = favourable_scores(seen.estimator, part.frame[chosen]), seen.system.data.target
+        fit = fit_of_numbers(part.labels[chosen], score) if target.task == "regression" else fit_of_scores(
+            outcomes.good(part.labels[chosen], target), score)
         return fit, {over: membership(over, {name: column[chosen] for name, column in part.groups.items()}) for over in bound.over}
 
     (members, inside), (others, outside) = fitted(train), fitted(seen.rows)
     return membership_inference(members, others, {over: (inside[over], outside[over]) for over in bound.over},
                                 expected_groups=seen.expected)
+
+
+def _numbers(seen: Holdout) -> Any:
+    """What should have been predicted, where a number is; None where outcomes are scored."""
+    return seen.outcome if seen.system.data.target.task == "regression" else None
 
 
 def _made_again(seen: Holdout, bound: Perturbed) -> Iterator[Finding]:
@@ -128,7 +136,7 @@ def _again(seen: Holdout, bound: Perturbed) -> tuple[Measurement, ...]:
         why, scores, detail = _retrained(seen, bound) if bound.perturbation == "retrain_seed" else _exchanged(seen, bound)
         seen.disturbed[place] = measure_changed_scores(
             bound.perturbation, seen.label, seen.score, scores, seen.threshold, attributes=seen.groups, over=bound.over,
-            expected_groups=seen.expected, detail=detail, why=why)
+            expected_groups=seen.expected, detail=detail, why=why, observed=_numbers(seen))
     return seen.disturbed[place]
 
 
