@@ -129,22 +129,40 @@ def load(content: bytes, trusted: Sequence[str]) -> Any:
 
 
 def favourable_scores(estimator: Any, frame: pl.DataFrame) -> npt.NDArray[np.float64]:
-    """The probability of the favourable outcome (class 1) for each row; shape (rows,), float64.
+    """The probability of a favourable outcome for each row, or the number that a regressor predicts; shape (rows,), float64.
 
-    Linear algebra runs on one thread, so that the same model and rows give the same bits in every process.
+    Favourable are the classes above 0 (`stages.outcomes`): of two outcomes class 1. Linear algebra runs on one thread, so that the
+    same model and rows give the same bits in every process.
     """
+    import numpy as np
+
+    if not hasattr(estimator, "predict_proba") and _predicts_numbers(estimator):
+        with _threads().limit(limits=1, user_api="blas"):
+            return np.ascontiguousarray(np.asarray(estimator.predict(frame)).reshape(-1), dtype=np.float64)
+    table, classes = probabilities(estimator, frame)
+    good = [place for place, label in enumerate(classes) if label > 0]
+    if not good:
+        raise StageError("The model never saw a favourable outcome.", rule="two classes", value=str(list(classes)),
+                         remedy="Train on data with both outcomes.")
+    return np.ascontiguousarray(table[:, good[0]] if len(good) == 1 else np.minimum(table[:, good].sum(axis=1), 1.0), dtype=np.float64)
+
+
+def _predicts_numbers(estimator: Any) -> bool:
+    from sklearn.base import is_regressor
+
+    return bool(is_regressor(estimator))
+
+
+def probabilities(estimator: Any, frame: pl.DataFrame) -> tuple[npt.NDArray[np.float64], tuple[int, ...]]:
+    """The probability of every class that was learned, shape (rows, classes), and the classes."""
     import numpy as np
 
     if not hasattr(estimator, "predict_proba"):
         raise StageError(f"{_type_name(estimator)} gives no probabilities.", rule="scores are probabilities",
                          value=_type_name(estimator), remedy="Choose a classifier with predict_proba, or calibrate it.")
-    classes = [int(label) for label in estimator.classes_]
-    if 1 not in classes:
-        raise StageError("The model never saw a favourable outcome.", rule="two classes", value=str(classes),
-                         remedy="Train on data with both outcomes.")
     with _threads().limit(limits=1, user_api="blas"):
-        probabilities = estimator.predict_proba(frame)
-    return np.ascontiguousarray(np.asarray(probabilities)[:, classes.index(1)], dtype=np.float64)
+        table = estimator.predict_proba(frame)
+    return np.asarray(table), tuple(int(label) for label in estimator.classes_)
 
 
 @functools.cache

@@ -29,6 +29,8 @@ class Run:
     training: dict[str, GateReport]
     evaluation: dict[str, GateReport]
     decisions: Any
+    draft: Any
+    inputs: dict[str, Any]
 
     def finding(self, id: str) -> Finding:
         return next(found for gate in self.evaluation.values() for found in gate.findings if found.id == id)
@@ -52,7 +54,7 @@ def through(folder: Path) -> Run:
     draft = s4.produce(done.work, **inputs)  # type: ignore[arg-type]
     evaluated = {report.gate: report for report in s4.judge(done.work, draft, **inputs)}  # type: ignore[arg-type]
     decisions = pl.read_parquet(done.work.artefacts.open_path(draft.value.scores))["decision"]  # type: ignore[attr-defined]
-    return Run(done, judged, trained, evaluated, decisions)
+    return Run(done, judged, trained, evaluated, decisions, draft, inputs)
 
 
 # -------------------------------------------------------------------------------------------------------------- German

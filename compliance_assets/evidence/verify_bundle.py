@@ -1152,9 +1152,10 @@ def _expected(evaluation: Json) -> Iterator[tuple[str, str, Json]]:
 
 
 def _strength(bound: Json) -> str:
-    """How a disturbance is told apart in a finding's id: its level or seeds, its attribute, whether proxies go with it."""
-    level = f"{float(bound['level']):g}" if bound["level"] is not None else str(bound["seeds"]) if bound.get("seeds") else ""
-    parts = [part for part in (level, bound.get("attribute"), "proxies" if bound.get("with_proxies") else "") if part]
+    """How a disturbance is told apart in a finding's id: its level, seeds or rows, its attribute or feature, and the rest."""
+    level = f"{float(bound['level']):g}" if bound["level"] is not None else str(bound.get("seeds") or bound.get("rows") or "")
+    parts = [part for part in (level, bound.get("attribute"), "proxies" if bound.get("with_proxies") else "", bound.get("feature"),
+                               bound.get("expected")) if part]
     return f"@{'-'.join(parts)}" if parts else ""
 
 

@@ -61,11 +61,11 @@ def _performance() -> tuple[MetricInfo, ...]:
              ideal: float | None) -> MetricInfo:
         return MetricInfo(name, "performance", direction, task, needs, source, _NO_LIMIT, ideal)
 
-    def changed(name: str, direction: Direction, source: str) -> MetricInfo:
-        return MetricInfo(name, "performance", direction, _BINARY, ("y", "score", "previous score"), source, _WORSE, None)
+    def changed(name: str, direction: Direction, source: str, task: frozenset[Task] = _MULTICLASS) -> MetricInfo:
+        return MetricInfo(name, "performance", direction, task, ("y", "score", "previous score"), source, _WORSE, None)
 
     compared = MetricInfo(
-        "roc_auc_change", "performance", "higher", _BINARY, ("y", "score", "previous score"),
+        "roc_auc_change", "performance", "higher", _MULTICLASS, ("y", "score", "previous score"),
         "DeLong, DeLong, Clarke-Pearson 1988 (paired)",
         "Non-inferiority margin against production of -0.01 is this project's suggestion; +-0.03 is one guide's "
         "candidate for a substantial modification.", None,
@@ -95,15 +95,17 @@ def _performance() -> tuple[MetricInfo, ...]:
         info("mape", "lower", _REGRESSION, ("y", "predicted"), "mean of |error| / |observed|, where observed is not 0", 0.0),
         info("p95_absolute_error", "lower", _REGRESSION, ("y", "predicted"), "95th percentile of |error|", 0.0),
         info("bias", "target", _REGRESSION, ("y", "predicted"), "mean of predicted minus observed", 0.0),
-        changed("accuracy_change", "higher", "share decided rightly less the incumbent's; paired on the same rows"),
+        changed("accuracy_change", "higher", "share decided rightly less the incumbent's; paired on the same rows", _ANY),
         changed("brier_score_change", "lower", "mean of the paired differences of squared errors"),
+        changed("mae_change", "lower", "mean of the paired differences of absolute errors", _REGRESSION),
     )
 
 
 def _fairness() -> tuple[MetricInfo, ...]:
     def info(name: str, direction: Direction, needs: tuple[str, ...], source: str, convention: str,
              ideal: float) -> MetricInfo:
-        return MetricInfo(name, "fairness", direction, _BINARY, needs, source, convention, ideal)
+        # A decision is favourable or not, whatever is predicted; only scores that are probabilities can be compared as such.
+        return MetricInfo(name, "fairness", direction, _MULTICLASS if "score" in needs else _ANY, needs, source, convention, ideal)
 
     return (
         info("selection_rate_ratio", "higher", _GROUPED,
@@ -142,7 +144,7 @@ def _comparative() -> tuple[MetricInfo, ...]:
     needs = ("group", "y", "prediction", "previous score")
 
     def info(name: str, direction: Direction, source: str) -> MetricInfo:
-        return MetricInfo(name, "fairness", direction, _BINARY, needs, source, _WORSE, None)
+        return MetricInfo(name, "fairness", direction, _ANY, needs, source, _WORSE, None)
 
     own = tuple(
         info(f"worst_{rate}_change", "higher", f"candidate's {rate.replace('_', ' ')} less the incumbent's, in the group that loses "
@@ -187,25 +189,36 @@ def _robustness() -> tuple[MetricInfo, ...]:
         ("relative_shift", "At most 0.05 flips and 0.02 AUC at +-5 % (this project's suggestion)."),
         ("category_flip", "At most 0.02 flips at a rate of 1 % (this project's suggestion)."),
         ("missing_values", "At most 0.03 AUC at 10 % missing (this project's suggestion)."),
+        ("missing_feature", "Usually reported: the feature whose absence costs most."),
+        ("missing_block", "Usually reported: every feature that may be missing, missing together."),
         ("protected_flip", "Usually reported."),
         ("retrain_seed", "At most 0.05 decided otherwise over at least 5 seeds (this project's suggestion)."),
     )
     needs = ("predict", "frame", "y", "threshold")
     changed = tuple(
-        MetricInfo(f"{kind}_{what}", "robustness", "lower", _BINARY, needs, _PERTURB, convention, 0.0)
-        for kind, convention in kinds for what in ("decision_flip_rate", "auc_drop")
+        MetricInfo(f"{kind}_{what}", "robustness", "lower", task, needs, _PERTURB, convention, 0.0)
+        for kind, convention in kinds
+        for what, task in (("decision_flip_rate", _ANY), ("auc_drop", _MULTICLASS), ("mae_rise", _REGRESSION))
     )
     accepted = tuple(
         MetricInfo(f"{kind}_acceptance_rate", "robustness", "lower", _ANY, ("frame", "interface"),
                    "J.4: share of rows with one value that the contract rules out, and that the interface takes all the same",
                    "None: such a row is refused, never silently filled in (this project's suggestion).", 0.0)
         for kind in ("out_of_range", "unseen_category", "wrong_type"))
-    return changed + accepted
+    others = (
+        MetricInfo("monotonicity_violation_rate", "robustness", "lower", _ANY, ("predict", "frame"),
+                   "share of rows whose score goes against a declared directional rule when one feature is raised (metamorphic testing)",
+                   "None above the tolerance (this project's suggestion).", 0.0),
+        MetricInfo("membership_inference_auc", "robustness", "lower", _ANY, ("predict", "frame", "y"),
+                   "AUC of guessing who was in the training part from how well each row is fitted (Yeom et al. 2018)",
+                   "At most 0.60 is this project's suggestion.", 0.5),
+    )
+    return changed + accepted + others
 
 
 def _calibration() -> tuple[MetricInfo, ...]:
     def info(name: str, direction: Direction, source: str, convention: str, ideal: float | None) -> MetricInfo:
-        return MetricInfo(name, "calibration", direction, _BINARY, _SCORES, source, convention, ideal)
+        return MetricInfo(name, "calibration", direction, _MULTICLASS, _SCORES, source, convention, ideal)
 
     naeini = "Naeini, Cooper, Hauskrecht 2015; 15 equal-mass bins"
     return (
@@ -247,6 +260,14 @@ def _drift() -> tuple[MetricInfo, ...]:
         info("ks", frame, "Kolmogorov-Smirnov distance; an effect size, not a p-value", _NO_LIMIT),
         info("prediction_flip_rate", ("score", "previous score", "threshold"), "share of rows decided differently",
              "Review above 0.05 (this project's suggestion)."),
+        info("drifted_feature_share", ("profile", "frame", "cut"), "share of features whose own distance lies above a declared cut",
+             "At most 0.5 (default of one drift library)."),
+        info("top_features_changed", ("predict", "previous predict", "frame", "y"),
+             "share of the most important features that are not among the other model's; importance after Breiman 2001",
+             "A change of the top five is one guide's candidate for a substantial modification."),
+        info("top_features_reordered", ("predict", "previous predict", "frame", "y"),
+             "share of the first places by importance that another feature stands in; importance after Breiman 2001",
+             "A change of the order of the top five is one guide's candidate for a substantial modification."),
     )
 
 
@@ -266,6 +287,9 @@ def _quality() -> tuple[MetricInfo, ...]:
              "None (this project's suggestion).", 0.0),
         info("split_row_overlap", "lower", "rows with identical features in more than one split", _NO_LIMIT, 0.0),
         info("label_prevalence", "target", "share of the favourable label", _NO_LIMIT, None),
+        info("outdated_share", "lower", f"rows older than declared, or without a date (currentness); {iso}", _NO_LIMIT, 0.0),
+        info("rows_known_too_late", "lower", "rows in which a value became known after the decision that it is used for",
+             "None (this project's suggestion).", 0.0),
     )
 
 

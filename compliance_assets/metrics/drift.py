@@ -57,9 +57,32 @@ def measure_drift(names: Sequence[str], reference: Profile, frame: pl.DataFrame,
     return tuple(_largest(name, reference, frame, draws, seed) for name in names)
 
 
-def prediction_flip_rate(score: Any, previous_score: Any, threshold: float) -> Measurement:
-    """Share of the same rows that the two models decide differently; Wilson. Detail: rank correlation of the scores."""
-    new, old = arrays.scores(score), arrays.scores(previous_score, "previous_score")
+def drifted_feature_share(distance: str, above: float, reference: Profile, frame: pl.DataFrame, *, draws: int = DRAWS,
+                          seed: int = 7) -> Measurement:
+    """Share of the profiled columns whose `distance` (psi, jensen_shannon, ks, wasserstein) is above `above`.
+
+    Its interval counts columns: from those whose own interval lies above as a whole to those whose interval reaches above. A column
+    without an interval counts by its value. `groups`: every column's distance; a column without values makes the whole None.
+    """
+    one = measure_drift([distance], reference, frame, draws=draws, seed=seed)[0]
+    name, direction = "drifted_feature_share", metric_info("drifted_feature_share").direction
+    method = f"columns with {distance} above {above:g}; {one.method}"
+    if one.value is None:
+        return Measurement(name, None, None, None, one.n, method, groups=one.groups, note=one.note, direction=direction)
+    ends = [[value > above for value in (group.lower, group.value, group.upper) if value is not None] for group in one.groups]
+    drifted = [group.name for group in one.groups if group.value is not None and group.value > above]
+    lower, upper = (sum(above_it[end] for above_it in ends) / len(ends) for end in (0, -1))
+    return Measurement(name, len(drifted) / len(ends), lower, upper, one.n, method, groups=one.groups,
+                       detail=(("columns", float(len(ends))),), note=f"drifted: {', '.join(drifted) or 'none'}", direction=direction)
+
+
+def prediction_flip_rate(score: Any, previous_score: Any, threshold: float, *, probabilities: bool = True) -> Measurement:
+    """Share of the same rows that the two models decide differently; Wilson. Detail: rank correlation of the scores.
+
+    `probabilities` False: scores are predicted numbers, and the threshold is one.
+    """
+    of = arrays.scores if probabilities else arrays.numbers
+    new, old = of(score, "score"), of(previous_score, "previous_score")
     n = arrays.same_rows(score=new, previous_score=old)
     flipped = int(np.count_nonzero((new >= threshold) != (old >= threshold)))
     interval = wilson(flipped, n)

@@ -89,6 +89,21 @@ def brier_score_change(y: Any, score: Any, previous_score: Any) -> Measurement:
                        note="" if interval else "too few rows, or no spread: no interval")
 
 
+def mae_change(y: Any, predicted: Any, previous: Any) -> Measurement:
+    """Mean absolute error less the incumbent's, on the same rows; the normal approximation of the mean of paired differences."""
+    observed, now, before = arrays.numbers(y, "y"), arrays.numbers(predicted, "predicted"), arrays.numbers(previous, "previous")
+    n, direction = arrays.same_rows(y=observed, predicted=now, previous=before), metric_info("mae_change").direction
+    method = "paired, normal approximation of the mean"
+    if n == 0:
+        return Measurement("mae_change", None, None, None, 0, method, note="no rows", direction=direction)
+    change = np.abs(now - observed) - np.abs(before - observed)
+    mean, interval = normal_mean(change)
+    if interval is None and not change.any():
+        interval = 0.0, 0.0
+    return Measurement("mae_change", mean, *_ends(interval), n, method, direction=direction,
+                       note="" if interval else "too few rows, or no spread: no interval")
+
+
 def _own(name: str, counts: Counts, before: Cells, now: Cells, draws: int, seed: int) -> Measurement:
     rate = _OWN[name]
     rates = group_rates(rate, before), group_rates(rate, now)

@@ -19,15 +19,15 @@ from compliance_assets.metrics import arrays
 from compliance_assets.metrics.arrays import Counts, Floats
 from compliance_assets.metrics.catalogue import metric_info
 from compliance_assets.metrics.groups import expected_names, membership
-from compliance_assets.metrics.intervals import Z95, delong_paired, wilson
+from compliance_assets.metrics.intervals import Z95, delong_paired, normal_mean, wilson
 from compliance_assets.metrics.measurement import GroupMeasurement, Measurement, MeasurementRefused
 
 if TYPE_CHECKING:
     import polars as pl
 
 Predict = Callable[["pl.DataFrame"], Any]
-Kind = Literal["numeric_noise", "relative_shift", "category_flip", "missing_values"]
-KINDS: tuple[Kind, ...] = ("numeric_noise", "relative_shift", "category_flip", "missing_values")
+Kind = Literal["numeric_noise", "relative_shift", "category_flip", "missing_values", "missing_block"]
+KINDS: tuple[Kind, ...] = ("numeric_noise", "relative_shift", "category_flip", "missing_values", "missing_block")
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,8 @@ class Perturbation:
     """One way to disturb inputs.
 
     `level`: numeric_noise, standard deviation of the noise as a fraction of the column's; relative_shift, the fraction
-    by which every value is moved up or down; category_flip and missing_values, the share of values hit. `repeats` draws
+    by which every value is moved up or down; category_flip and missing_values, the share of values hit; missing_block, the share
+    of rows that lose every value that may be missing. `repeats` draws
     are made and averaged.
     """
 
@@ -73,19 +74,21 @@ class _Before:
     score: Floats
     threshold: float
     attributes: Mapping[str, Any]
+    observed: Floats | None = None  # where scores are predicted numbers: what they should have been
 
 
 def measure_robustness(perturbations: Sequence[Perturbation], predict: Predict, frame: pl.DataFrame, y: Any,
                        threshold: float, inputs: Inputs, *, attributes: Mapping[str, Any] | None = None,
                        over: Sequence[str] = (), expected_groups: Mapping[str, Sequence[str]] | None = None,
-                       seed: int = 7, max_rows: int = 20_000, score: Any = None) -> tuple[Measurement, ...]:
+                       seed: int = 7, max_rows: int = 20_000, score: Any = None, observed: Any = None) -> tuple[Measurement, ...]:
     """For each perturbation `<kind>_decision_flip_rate` and `<kind>_auc_drop`, over all rows and over each attribute.
 
     frame: the model's inputs, n rows; y: labels, shape (n,); predict: frame to probabilities, shape (rows,). At most
     `max_rows` rows are used, drawn by `seed` (20,000 bound the error of a flip rate by 0.35 percentage points). `score`,
     shape (n,): what the model gave these rows undisturbed, where that is known. A row that a draw left as it was keeps its
-    score; only the others are scored again. Over an attribute the value is the worst group's. What no column allows (no
-    nullable feature, say) has value None, with a note.
+    score; only the others are scored again. Over an attribute the value is the worst group's. Where numbers are predicted,
+    `observed` (n,) is what they should have been, and `<kind>_mae_rise` takes the place of the AUC drop. What no column allows
+    (no nullable feature, say) has value None, with a note.
     """
     label = arrays.labels(y)
     rows = arrays.same_rows(y=label, frame=np.empty(frame.height))
@@ -95,10 +98,10 @@ def measure_robustness(perturbations: Sequence[Perturbation], predict: Predict, 
         np.random.default_rng(seed).choice(rows, size=max_rows, replace=False))
     sample = frame[chosen]
     members = {attribute: membership(attribute, attributes or {})[chosen] for attribute in over}
-    known = None if score is None else arrays.scores(score, "the model's score")
-    if known is not None:
-        arrays.same_rows(y=label, score=known)
-    before = _Before(sample, label[chosen], _scored(predict, sample) if known is None else known[chosen], threshold, members)
+    truth = None if observed is None else arrays.numbers(observed, "observed")[chosen]
+    known = None if score is None else _given(score, label, numbers=truth is not None)[chosen]
+    before = _Before(sample, label[chosen], _scored(predict, sample, numbers=truth is not None) if known is None else known,
+                     threshold, members, truth)
     measured: list[Measurement] = []
     for perturbation in perturbations:
         why, after = _after(perturbation, predict, before, inputs, seed)
@@ -110,19 +113,21 @@ def measure_robustness(perturbations: Sequence[Perturbation], predict: Predict, 
 def measure_changed_scores(kind: str, y: Any, score: Any, others: Sequence[Any], threshold: float, *,
                            attributes: Mapping[str, Any] | None = None, over: Sequence[str] = (),
                            expected_groups: Mapping[str, Sequence[str]] | None = None,
-                           detail: tuple[tuple[str, float], ...] = (), why: str = "") -> tuple[Measurement, ...]:
+                           detail: tuple[tuple[str, float], ...] = (), why: str = "",
+                           observed: Any = None) -> tuple[Measurement, ...]:
     """`<kind>_decision_flip_rate` and `<kind>_auc_drop` of scores that were made again in another way, averaged over `others`.
 
     y, score and each of `others`: shape (n,), the same rows in the same order. `why`: the reason if nothing could be made again.
     """
-    label, checked = arrays.labels(y), arrays.scores(score)
-    after = [arrays.scores(other, "the other score") for other in others]
+    truth, of = (None, arrays.scores) if observed is None else (arrays.numbers(observed, "observed"), arrays.numbers)
+    label, checked = arrays.labels(y), of(score, "score")
+    after = [of(other, "the other score") for other in others]
     for other in (checked, *after):
         arrays.same_rows(y=label, score=other)
     members = {attribute: membership(attribute, attributes or {}) for attribute in over}
     import polars as pl
 
-    return _everywhere(kind, detail, _Before(pl.DataFrame(), label, checked, threshold, members), after,
+    return _everywhere(kind, detail, _Before(pl.DataFrame(), label, checked, threshold, members, truth), after,
                        why or ("" if after else "nothing was scored again"), expected_groups)
 
 
@@ -143,7 +148,7 @@ def perturb(frame: pl.DataFrame, perturbation: Perturbation, inputs: Inputs, see
     import polars as pl
 
     columns = {"category_flip": tuple(name for name, values in inputs.categories if len(values) > 1),
-               "missing_values": inputs.nullable}.get(perturbation.kind, inputs.numeric)
+               "missing_values": inputs.nullable, "missing_block": inputs.nullable}.get(perturbation.kind, inputs.numeric)
     absent = sorted(set(columns) - set(frame.columns))
     if absent:
         raise MeasurementRefused(f"Columns to disturb are not in the frame: {', '.join(absent)}.",
@@ -151,8 +156,9 @@ def perturb(frame: pl.DataFrame, perturbation: Perturbation, inputs: Inputs, see
                                  remedy="Declare columns that the model reads.")
     disturbed: list[pl.Series] = []
     for name in sorted(columns):
-        generator = np.random.default_rng(_seed(seed, perturbation, name))
-        if perturbation.kind == "missing_values":
+        # Missing as a block: the same draws for every column, so the same rows lose all of them.
+        generator = np.random.default_rng(_seed(seed, perturbation, "" if perturbation.kind == "missing_block" else name))
+        if perturbation.kind in ("missing_values", "missing_block"):
             hit = pl.Series(generator.random(frame.height) < perturbation.level)
             disturbed.append(frame.select(pl.when(hit).then(None).otherwise(pl.col(name)).alias(name)).to_series())
         elif perturbation.kind == "category_flip":
@@ -219,7 +225,7 @@ def _after(perturbation: Perturbation, predict: Predict, before: _Before, inputs
         changed = _changed(before.frame, disturbed)
         scores = before.score.copy()
         if changed.any():
-            scores[changed] = _scored(predict, disturbed.filter(changed))
+            scores[changed] = _scored(predict, disturbed.filter(changed), numbers=before.observed is not None)
         after.append(scores)
     return "", after
 
@@ -232,9 +238,14 @@ def _changed(before: pl.DataFrame, after: pl.DataFrame) -> Any:
     return pl.select(pl.any_horizontal(moved)).to_series().to_numpy()
 
 
-def _scored(predict: Predict, frame: pl.DataFrame) -> Floats:
-    score = arrays.scores(predict(frame), "the model's score")
-    arrays.same_rows(frame=np.empty(frame.height), score=score)
+def _scored(predict: Predict, frame: pl.DataFrame, *, numbers: bool) -> Floats:
+    return _given(predict(frame), np.empty(frame.height), numbers=numbers)
+
+
+def _given(given: Any, rows: Any, *, numbers: bool) -> Floats:
+    """What the model said of these rows, checked: one number each, probabilities unless it predicts numbers."""
+    score = (arrays.numbers if numbers else arrays.scores)(given, "the model's score")
+    arrays.same_rows(frame=rows, score=score)
     return score
 
 
@@ -242,7 +253,7 @@ def _both(kind: str, detail: tuple[tuple[str, float], ...], before: _Before, aft
           rows: Any) -> tuple[Measurement, Measurement]:
     """Flip rate and AUC drop on some rows. Repeats share rows, so the interval counts each row once."""
     n = int(np.count_nonzero(rows))
-    names = tuple(f"{kind}_{what}" for what in ("decision_flip_rate", "auc_drop"))
+    names = tuple(f"{kind}_{what}" for what in ("decision_flip_rate", "auc_drop" if before.observed is None else "mae_rise"))
     if why or n == 0:
         flips, drop = (Measurement(name, None, None, None, n, "none", detail=detail, note=why or "no rows",
                                    direction=metric_info(name).direction) for name in names)
@@ -253,6 +264,8 @@ def _both(kind: str, detail: tuple[tuple[str, float], ...], before: _Before, aft
     lower, upper = wilson(share * n, n) or (None, None)
     flips = Measurement(names[0], share, lower, upper, n, f"Wilson on rows, mean of {len(after)} draws", detail=detail,
                         direction=metric_info(names[0]).direction)
+    if before.observed is not None:
+        return flips, _mae_rise(names[1], detail, before.observed[rows], before.score[rows], [score[rows] for score in after])
     pairs = [delong_paired(before.y[rows], before.score[rows], score[rows]) for score in after]
     known = [pair for pair in pairs if pair is not None]
     if not known:
@@ -265,6 +278,16 @@ def _both(kind: str, detail: tuple[tuple[str, float], ...], before: _Before, aft
                               f"paired DeLong, mean of {len(known)} draws", detail=detail,
                               note="" if sure else "no interval: a class has one row",
                               direction=metric_info(names[1]).direction)
+
+
+def _mae_rise(name: str, detail: tuple[tuple[str, float], ...], observed: Floats, before: Floats, after: list[Floats]) -> Measurement:
+    """Mean absolute error gained; each row counts once, by the mean of its draws."""
+    gained = np.mean([np.abs(score - observed) for score in after], axis=0) - np.abs(before - observed)
+    mean, interval = normal_mean(gained)
+    lower, upper = interval if interval is not None else (mean, mean) if not gained.any() else (None, None)
+    return Measurement(name, mean, lower, upper, len(gained), f"normal approximation of the mean, mean of {len(after)} draws",
+                       detail=detail, note="" if lower is not None else "too few rows, or no spread: no interval",
+                       direction=metric_info(name).direction)
 
 
 def _worst(over: str, which: int, parts: Sequence[tuple[str, tuple[Measurement, Measurement], Counts]]) -> Measurement:

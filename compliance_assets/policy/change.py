@@ -176,7 +176,7 @@ def _declaration(declared: Mapping[str, Any]) -> dict[str, Any]:
 def _data(data: dict[str, Any]) -> dict[str, Any]:
     uses = data.pop("used_as_features", "none")
     data["used_as_features"] = {} if uses == "none" else _keyed((use["attribute"], {"because": use["because"]}) for use in uses)
-    for family in ("completeness", "shift"):
+    for family in ("completeness", "shift", "currentness"):
         if family in data:
             data[family] = _bounds(data[family])
     data["intersections"] = dict.fromkeys(data.pop("intersections", []), True)
@@ -206,10 +206,11 @@ def _bounds(bounds: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     found: list[tuple[str, Any]] = []
     for bound in bounds:
         rest = {name: value for name, value in bound.items()
-                if name not in ("metric", "over", "at_least", "at_most", "between", "columns", "against")}
+                if name not in ("metric", "over", "at_least", "at_most", "between", "columns", "column", "feature", "against")}
         accepts = list(bound["between"]) if "between" in bound else [bound.get("at_least"), bound.get("at_most")]
         over = bound["over"] if bound.get("over") else [None]
-        about = [f" of {column}" for column in bound["columns"]] if "columns" in bound else [""]
+        of = bound["columns"] if "columns" in bound else [bound[name] for name in ("column", "feature") if name in bound]
+        about = [f" of {column}" for column in of] or [""]
         past = f" against {bound['against']}" if "against" in bound else ""
         found += [(bound["metric"] + column + (f" over {name}" if name else "") + past, {**rest, "accepts": accepts})
                   for column in about for name in over]

@@ -10,12 +10,13 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Iterator
+from datetime import date
 from itertools import pairwise
 from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, StringConstraints, Tag, field_validator, model_validator
 
-from compliance_assets.metrics.catalogue import METRICS, MetricInfo
+from compliance_assets.metrics.catalogue import METRICS, MetricInfo, Task
 from compliance_assets.policy.declared import (
     CRON,
     ESTIMATOR,
@@ -111,9 +112,35 @@ Source = Annotated[CsvSource | ParquetSource | SqlSource | OpenmlSource | Simula
 
 
 class Target(Declared):
+    """One of two outcomes (`favourable`), one of several classes (`classes` and `favourable_classes`), or a number (`favourable_from`)."""
+
     column: Text = Field(description="the column that is to be predicted")
-    favourable: bool | int | str = Field(description="the value of the target that is good for the person concerned")
+    favourable: bool | int | str | None = Field(None, description="of two outcomes, the one that is good for the person concerned")
+    classes: tuple[Text, ...] | None = Field(None, min_length=3, description="of several classes, all of them")
+    favourable_classes: tuple[Text, ...] | None = Field(
+        None, min_length=1, description="of several classes, those that are good for the person concerned")
+    favourable_from: float | None = Field(None, description="of a number, the value from which on it is good for the person concerned")
     prevalence: tuple[Share, Share] | None = Field(None, description="share of favourable labels: lowest, highest")
+
+    @property
+    def task(self) -> Task:
+        return "regression" if self.favourable_from is not None else "multiclass" if self.classes is not None else "binary"
+
+    @model_validator(mode="after")
+    def _one_task(self) -> Target:
+        ways = [name for name in ("favourable", "classes", "favourable_from") if getattr(self, name) is not None]
+        if len(ways) != 1:
+            refuse(Problem((ways[1],) if ways else (), "the target needs exactly one of favourable, classes, favourable_from",
+                           "Say what is good for the person concerned: an outcome, some of the classes, or a number from which on."))
+        if (self.classes is None) != (self.favourable_classes is None):
+            refuse(Problem(("favourable_classes",), "classes and favourable_classes go together", "Say which classes are good."))
+        named, good = self.classes or (), self.favourable_classes or ()
+        strange = sorted(set(good) - set(named))
+        if strange or len(set(named)) != len(named) or (named and len(set(good)) == len(named)):
+            refuse(Problem(("favourable_classes",) if strange or len(set(good)) == len(named) else ("classes",),
+                           f"{', '.join(strange)} is not among the classes" if strange else
+                           "every class is good: nothing is decided" if len(set(good)) == len(named) else "a class is listed twice"))
+        return self
 
 
 class Groups(Declared):
@@ -238,6 +265,8 @@ class Data(Declared):
     prohibited_columns: tuple[Text, ...] = Field((), description="columns that the prepared data must not hold")
     identical_rows: IdenticalRows | None = Field(None, description="how many rows with the same features may stand in two parts")
     rows_change: RowsChange | None = Field(None, description="how far the number of rows may be from an approved model's data")
+    currentness: tuple[Currentness, ...] = Field((), description="how old rows may be on a declared day")
+    decided_at: Text | None = Field(None, description="the column with the day or moment of the decision, for features with known_at")
     provenance: Provenance = Field(description="where the data comes from and why it may be used")
 
     def column_of(self, attribute: str) -> str:
@@ -247,6 +276,13 @@ class Data(Declared):
 
 
 # ------------------------------------------------------------------------------------------------------------ features
+
+
+class GivesAway(Declared):
+    """An assessment of a feature from which the outcome can nearly be read off: why it is known before the outcome is."""
+
+    reviewed: bool = Field(description="whether a person assessed it")
+    note: Reason
 
 
 class Proxy(Declared):
@@ -265,6 +301,8 @@ class Feature(Declared):
     range: tuple[float, float] | None = Field(None, description="documented range [lowest, highest], for numbers")
     categories: tuple[str, ...] | None = Field(None, description="documented values, for a category")
     proxy: Proxy | None = Field(None, description="the assessment as a stand-in for a protected attribute")
+    gives_away: GivesAway | None = Field(None, description="the assessment as something that nearly tells the outcome")
+    known_at: Text | None = Field(None, description="the column with the day or moment from which its value was known")
     description: str = Field("", description="what it means")
 
     @model_validator(mode="after")
@@ -293,6 +331,8 @@ class Features(Declared):
     proxy_because: Reason
     attribute_auc_review_above: Annotated[float, Field(ge=0.5, lt=1)] | None = Field(
         None, description="area under the curve of guessing a group from one feature that demands an assessment, too")
+    target_auc_review_above: Annotated[float, Field(ge=0.5, lt=1)] | None = Field(
+        None, description="area under the curve of guessing the outcome from one feature alone that demands an assessment")
 
     @field_validator("registry")
     @classmethod
@@ -482,6 +522,20 @@ class Shift(Bound):
         return self
 
 
+class Currentness(Bound):
+    """How many rows may be older than `oldest` on the day `as_of` (G1.6); a row without a date counts as older."""
+
+    column: Text = Field(description="the column with each row's date")
+    as_of: date = Field(description="the day on which ages are counted, like 2026-11-01")
+    oldest: Annotated[str, Field(pattern=PERIOD)] = Field(description="the oldest that a row may be, like 730d")
+
+    @model_validator(mode="after")
+    def _about_age(self) -> Currentness:
+        if self.metric != "outdated_share":
+            refuse(Problem(("metric",), f"data.currentness bounds outdated_share, not {self.metric}"))
+        return self
+
+
 class IdenticalRows(Bound):
     """How many distinct combinations of the features' source columns may stand in more than one part (G1.12)."""
 
@@ -503,12 +557,20 @@ class RowsChange(Declared):
 class Perturbed(Bound):
     """A bound on what a disturbance of the inputs, another seed or an input outside the contract does."""
 
-    perturbation: Literal["numeric_noise", "relative_shift", "category_flip", "missing_values", "protected_flip", "retrain_seed",
-                          "out_of_range", "unseen_category", "wrong_type"] = Field(description="the disturbance")
+    perturbation: Literal["numeric_noise", "relative_shift", "category_flip", "missing_values", "missing_feature", "missing_block",
+                          "protected_flip", "retrain_seed", "out_of_range", "unseen_category", "wrong_type", "monotonicity",
+                          "membership_inference"] = Field(description="the disturbance")
     level: Share | None = Field(None, description="its strength: standard deviations, relative size, or share of values or rows")
     seeds: Annotated[int, Field(ge=2, le=50)] | None = Field(None, description="for retrain_seed: how many other seeds are tried")
     attribute: Name | None = Field(None, description="for protected_flip: the protected attribute that is exchanged")
     with_proxies: bool = Field(False, description="for protected_flip: exchange the features assessed as its stand-ins, too")
+    feature: Name | None = Field(None, description="for monotonicity: the feature that is raised, by level standard deviations or to the "
+                                                   "next category")
+    expected: Literal["rising", "falling", "constant"] | None = Field(
+        None, description="for monotonicity: what the score may do when the feature is raised")
+    tolerance: Annotated[float, Field(ge=0)] | None = Field(None, description="for monotonicity: how far a score may go the other way")
+    rows: Annotated[int, Field(ge=100)] | None = Field(
+        None, description="for membership_inference: at most so many rows of the training part, and as many of the holdout, are asked")
 
     @model_validator(mode="after")
     def _agrees(self) -> Perturbed:
@@ -516,8 +578,9 @@ class Perturbed(Bound):
             refuse(Problem(("perturbation",), f"{self.metric} does not measure {self.perturbation}",
                            "Name the same disturbance twice."))
         wanted = {"retrain_seed": {"seeds"}, "protected_flip": {"level", "attribute"}, "out_of_range": set(), "unseen_category": set(),
-                  "wrong_type": set()}.get(self.perturbation, {"level"})
-        for name in ("level", "seeds", "attribute"):
+                  "wrong_type": set(), "monotonicity": {"level", "feature", "expected", "tolerance"},
+                  "membership_inference": {"rows"}}.get(self.perturbation, {"level"})
+        for name in ("level", "seeds", "attribute", "feature", "expected", "tolerance", "rows"):
             given = getattr(self, name) is not None
             if given != (name in wanted):
                 refuse(Problem((name,) if given else (), f"{self.perturbation} "
@@ -532,8 +595,9 @@ class Perturbed(Bound):
     def strength(self) -> str:
         """As findings are named: the level, or how many seeds."""
         said = "" if self.level is None else f"{self.level:g}"
-        said = f"{self.seeds}" if self.seeds is not None else said
-        return "-".join(part for part in (said, self.attribute, "proxies" if self.with_proxies else "") if part)
+        said = f"{self.seeds}" if self.seeds is not None else f"{self.rows}" if self.rows is not None else said
+        words = (said, self.attribute, "proxies" if self.with_proxies else "", self.feature, self.expected)
+        return "-".join(part for part in words if part)
 
 
 class Fairness(Declared):
@@ -554,10 +618,38 @@ class Fairness(Declared):
         return self
 
 
+class DriftedWhen(Declared):
+    """When a single feature counts as drifted, for drifted_feature_share."""
+
+    metric: Literal["psi", "jensen_shannon", "ks", "wasserstein"] = Field(description="the distance of one feature")
+    above: Annotated[float, Field(gt=0)] = Field(description="the feature counts as drifted above it")
+    because: Reason
+
+
+class Importance(Declared):
+    """How features are ranked, for top_features_changed and top_features_reordered."""
+
+    top: int = Field(ge=1, le=50, description="how many of the most important features are compared")
+    rows: int = Field(ge=100, description="at most so many holdout rows are scored again with a feature shuffled")
+    because: Reason
+
+
 class Drift(Declared):
     against: tuple[Literal["production", "baseline"], ...] = Field(
         min_length=1, description="what the candidate is compared with")
     bounds: tuple[Bound, ...] = Field(min_length=1, description="what is bounded")
+    drifted_when: DriftedWhen | None = Field(None, description="when a feature counts as drifted, for drifted_feature_share")
+    importance: Importance | None = Field(None, description="how features are ranked, for top_features_changed and …_reordered")
+
+    @model_validator(mode="after")
+    def _answerable(self) -> Drift:
+        refuse_any(
+            Problem(("bounds", index, "metric"), f"{bound.metric} needs {needed}, which has no default", f"Declare drift.{needed}.")
+            for index, bound in enumerate(self.bounds)
+            for needed, given, metrics in (("drifted_when", self.drifted_when, ("drifted_feature_share",)),
+                                           ("importance", self.importance, ("top_features_changed", "top_features_reordered")))
+            if bound.metric in metrics and given is None)
+        return self
 
 
 class HoldoutUses(Declared):
@@ -579,18 +671,18 @@ class Costs(Declared):
         return self.false_positive, self.false_negative
 
 
-_OF_ALL_ROWS = ("roc_auc_change", "accuracy_change", "brier_score_change", "prediction_flip_rate")
+_OF_ALL_ROWS = ("roc_auc_change", "accuracy_change", "brier_score_change", "mae_change", "prediction_flip_rate", "top_features_changed",
+                "top_features_reordered")
 
 
 def _may_stand(info: MetricInfo, family: str) -> bool:
     """Whether a metric may be bounded here. What compares two models may stand under drift too: against each of its references."""
-    at_home = info.family == family or (family == "drift" and "previous score" in info.needs)
-    return at_home and "binary" in info.task
+    return info.family == family or (family == "drift" and "previous score" in info.needs)
 
 
 class Evaluation(Declared):
-    decision_threshold: Annotated[float, Field(gt=0, lt=1)] = Field(
-        description="score from which the decision is favourable")
+    decision_threshold: float = Field(description="score from which the decision is favourable; a probability, or a number in the "
+                                                  "target's unit")
     performance: tuple[Bound, ...] = Field(min_length=1, description="is it right often enough?")
     fairness: Fairness = Field(description="is it so for everyone?")
     robustness: tuple[Perturbed, ...] = Field(min_length=1, description="does it stay right under disturbance?")
@@ -604,10 +696,8 @@ class Evaluation(Declared):
     @model_validator(mode="after")
     def _families(self) -> Evaluation:
         refuse_any(
-            Problem((*where, "metric"), f"{bound.metric} is a {METRICS[bound.metric].family} metric, not one of {family}"
-                    if METRICS[bound.metric].family != family else
-                    f"{bound.metric} measures a {' or '.join(sorted(METRICS[bound.metric].task))} model; this one decides between two "
-                    "outcomes", f"Known here: {', '.join(info.name for info in METRICS.values() if _may_stand(info, family))}.")
+            Problem((*where, "metric"), f"{bound.metric} is a {METRICS[bound.metric].family} metric, not one of {family}",
+                    f"Known here: {', '.join(info.name for info in METRICS.values() if _may_stand(info, family))}.")
             for family, where, bound in self.placed_bounds() if not _may_stand(METRICS[bound.metric], family)
         )
         refuse_any(
@@ -841,7 +931,8 @@ class System(Declared):
 
     @model_validator(mode="after")
     def _joined(self) -> System:
-        refuse_any((*self._unknown_attributes(), *self._unknown_groups(), *self._leaks(), *self._undecided()))
+        refuse_any((*self._other_task(), *self._unknown_features(), *self._unknown_attributes(), *self._unknown_groups(),
+                    *self._leaks(), *self._undecided()))
         return self
 
     def _unknown_attributes(self) -> Iterator[Problem]:
@@ -858,6 +949,9 @@ class System(Declared):
         for number, complete in enumerate(self.data.completeness):
             for index, item in enumerate(complete.over):
                 yield ("data", "completeness", number, "over", index), item
+        for number, current in enumerate(self.data.currentness):
+            for index, item in enumerate(current.over):
+                yield ("data", "currentness", number, "over", index), item
         for name in self.data.reference_population.shares:
             yield ("data", "reference_population", "shares", name), name
         for _, place, bound in self.evaluation.placed_bounds():
@@ -874,6 +968,36 @@ class System(Declared):
         if self.data.used_as_features != "none":
             for index, use in enumerate(self.data.used_as_features):
                 yield ("data", "used_as_features", index, "attribute"), use.attribute
+
+    def _other_task(self) -> Iterator[Problem]:
+        """What cannot be meant for what is predicted: two outcomes, several classes, or a number."""
+        task, threshold = self.data.target.task, self.evaluation.decision_threshold
+        decides = {"binary": "this one decides between two outcomes", "multiclass": "this one decides between several classes",
+                   "regression": "this one predicts a number"}[task]
+        for family, where, bound in self.evaluation.placed_bounds():
+            info = METRICS[bound.metric]
+            if task not in info.task:
+                fit = (one.name for one in METRICS.values() if _may_stand(one, family) and task in one.task)
+                yield Problem(("evaluation", *where, "metric"),
+                              f"{bound.metric} measures a {' or '.join(sorted(info.task))} model; {decides}",
+                              f"Known here: {', '.join(fit)}.")
+            elif info.needs == ("y", "lower", "upper"):
+                yield Problem(("evaluation", *where, "metric"), f"{bound.metric} needs prediction intervals, which no model here gives",
+                              "Take the bound away.")
+        if task != "regression" and not 0 < threshold < 1:
+            yield Problem(("evaluation", "decision_threshold"), "a probability from which on it is decided lies between 0 and 1",
+                          got=plain(threshold))
+        if task != "binary":
+            for name in ("search", "mitigation"):
+                if getattr(self.training, name) is not None:
+                    yield Problem(("training", name), f"training.{name} knows two outcomes only; {decides}", "Take it away.")
+
+    def _unknown_features(self) -> Iterator[Problem]:
+        registry = {feature.name: feature for feature in self.features.registry}
+        for number, rule in enumerate(self.evaluation.robustness):
+            if rule.feature is not None and rule.feature not in registry:
+                yield Problem(("evaluation", "robustness", number, "feature"), f"{rule.feature} is not a registered feature",
+                              f"Registered: {', '.join(registry)}.")
 
     def _unknown_groups(self) -> Iterator[Problem]:
         """Expected shares name declared groups; where they name every group, they are the whole population."""
@@ -895,6 +1019,9 @@ class System(Declared):
             if self.data.target.column in feature.from_:
                 yield Problem(("features", "registry", index, "from"), f"feature {feature.name} is computed from the target",
                               "What is to be predicted is not known when the prediction is made.")
+            if feature.known_at is not None and self.data.decided_at is None:
+                yield Problem(("features", "registry", index, "known_at"), f"nothing says when the decision about {feature.name} is made",
+                              "Declare data.decided_at.")
 
     def _undecided(self) -> Iterator[Problem]:
         allowed = self.approval.exceptions

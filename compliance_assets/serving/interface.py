@@ -117,7 +117,7 @@ class Version(BaseModel):
 
 class PredictAnswer(BaseModel):
     inference_ids: list[str]
-    scores: list[float] = Field(description="probability of the favourable outcome, each in [0, 1]")
+    scores: list[float] = Field(description="probability of a favourable outcome, each in [0, 1]; or the number that is predicted")
     decisions: list[Literal["favourable", "unfavourable"]]
     version: Version
 

@@ -16,10 +16,17 @@ from compliance_assets.metrics.catalogue import METRICS
 from compliance_assets.metrics.fairness import measure_fairness
 from compliance_assets.metrics.groups import membership
 from compliance_assets.metrics.measurement import Measurement, MeasurementRefused
+from compliance_assets.metrics.multiclass import NAMES as OF_CLASSES
+from compliance_assets.metrics.multiclass import measure_multiclass
 from compliance_assets.metrics.performance import measure_performance
+from compliance_assets.metrics.regression import measure_regression
+from compliance_assets.metrics.regression_calibration import prediction_slope
+from compliance_assets.metrics.regression_fairness import NAMES as REGRESSION_FAIRNESS
+from compliance_assets.metrics.regression_fairness import measure_regression_fairness
 from compliance_assets.metrics.reliability import reliability_curve
 from compliance_assets.metrics.robustness import Inputs, Perturbation, measure_robustness
 from compliance_assets.policy.gates import number
+from compliance_assets.stages.outcomes import as_text
 from compliance_assets.stages.side_by_side import each_by_name
 
 if TYPE_CHECKING:
@@ -32,14 +39,21 @@ _CURVE_POINTS = 101
 _SWEEP = (0.005, 0.01, 0.02, 0.05, 0.1)
 _SWEPT_ROWS = 2_000
 _BY_GROUP = ("accuracy", "precision", "recall", "specificity", "roc_auc", "brier_score")
+_PERMUTED = "error_distribution_distance"  # two hundred shuffles: made where a bound asks for it
+_OF_TOP = "top_label_calibration_error"
 _CALIBRATION = ("expected_calibration_error", "expected_calibration_error_debiased", "maximum_calibration_error",
                 "calibration_in_the_large", "calibration_slope", "brier_reliability")
 
 
 def measured(system: System, y: Any, score: Any, attributes: Mapping[str, Any], over: Sequence[str],
-             expected: Mapping[str, Sequence[str]]) -> dict[str, Any]:
-    """The full measurements; y, score and each attribute: shape (n,). What cannot be measured says why."""
+             expected: Mapping[str, Sequence[str]], outcome: Any = None, table: Any = None) -> dict[str, Any]:
+    """The full measurements; y (1 favourable), score and each attribute: shape (n,). What cannot be measured says why.
+
+    `outcome` (n,) and `table` (n, classes), of several classes or of a number: what happened, and each class's probability.
+    """
     threshold = system.evaluation.decision_threshold
+    if system.data.target.task == "regression":
+        return measured_numbers(system, y, score, attributes, over, expected, outcome)
     body: dict[str, Any] = {"rows": len(y), "decision_threshold": number(threshold), "compared_over": list(over)}
     try:
         decision = (np.asarray(score) >= threshold).astype(np.int64)
@@ -59,8 +73,48 @@ def measured(system: System, y: Any, score: Any, attributes: Mapping[str, Any], 
         })
         found["fairness"] = [one for name in over for one in found[f"fairness {name}"]]
         body |= {name: [as_json(one) for one in found[name]] for name in ("performance", "fairness", "calibration")}
+        if table is not None:
+            # Accuracy and its like are of the class that was named; what only two outcomes have is of favourable or not.
+            own = [as_json(one) for one in measure_multiclass(OF_CLASSES, as_text(outcome, system.data.target), table,
+                                                              system.data.target.classes or ())]
+            names = {one["metric"] for one in own}
+            body["performance"] = [*(one for one in own if one["metric"] != _OF_TOP),
+                                   *(one for one in body["performance"] if one["metric"] not in names)]
+            body["calibration"] += [one for one in own if one["metric"] == _OF_TOP]
         body |= {"confusion": _confusion(y, decision), "roc_curve": found["roc_curve"], "score_histogram": _histogram(score),
                  "reliability_curve": found["reliability_curve"], "groups": {name: found[f"groups {name}"] for name in over}}
+    except MeasurementRefused as refused:
+        body["refused"] = str(refused)
+    return body
+
+
+def measured_numbers(system: System, y: Any, score: Any, attributes: Mapping[str, Any], over: Sequence[str],
+                     expected: Mapping[str, Sequence[str]], outcome: Any) -> dict[str, Any]:
+    """The same of a predicted number: errors instead of areas under curves, and the decisions that follow from the declared cut."""
+    threshold = system.evaluation.decision_threshold
+    body: dict[str, Any] = {"rows": len(y), "decision_threshold": number(threshold), "compared_over": list(over)}
+    try:
+        decision = (np.asarray(score) >= threshold).astype(np.int64)
+        errors = tuple(name for name, info in METRICS.items() if info.family == "performance" and info.task == {"regression"}
+                       and "previous score" not in info.needs)
+        decided = tuple(name for name, info in METRICS.items() if info.family == "fairness" and info.needs == ("group", "y", "prediction"))
+        quick = [name for name in REGRESSION_FAIRNESS if name != _PERMUTED]
+        body["performance"] = [as_json(one) for one in measure_regression(errors, outcome, score)]
+        body["confusion"], body["roc_curve"], body["score_histogram"] = _confusion(y, decision), [], _histogram(score, spread=score)
+        body["fairness"] = [as_json(one) for one in (
+            *measure_regression_fairness(quick, outcome, score, attributes, over, expected_groups=expected),
+            *measure_fairness(decided, y, decision, attributes, over, expected_groups=expected))]
+        body["calibration"], body["reliability_curve"] = [as_json(prediction_slope(outcome, score))], []
+        body["groups"] = {name: {} for name in over}
+        for name in over:
+            member = membership(name, attributes)
+            for group in sorted(set(member.tolist())):
+                rows = member == group
+                body["groups"][name][str(group)] = {
+                    "rows": int(rows.sum()), "favourable": int(y[rows].sum()), "selected": int(decision[rows].sum()),
+                    "confusion": _confusion(y[rows], decision[rows]), "score_histogram": _histogram(score[rows], spread=score),
+                    "performance": [as_json(one) for one in measure_regression(errors, outcome[rows], score[rows])],
+                    "calibration": [as_json(prediction_slope(outcome[rows], score[rows]))], "reliability_curve": []}
     except MeasurementRefused as refused:
         body["refused"] = str(refused)
     return body
@@ -113,8 +167,10 @@ def _confusion(y: Any, decision: Any) -> dict[str, int]:
     return dict(zip(("true_negatives", "false_positives", "false_negatives", "true_positives"), cells, strict=True))
 
 
-def _histogram(score: Any) -> dict[str, Any]:
-    counts, edges = np.histogram(score, bins=_BINS, range=(0.0, 1.0))
+def _histogram(score: Any, spread: Any = None) -> dict[str, Any]:
+    """Probabilities from 0 to 1; numbers over the range of `spread`."""
+    ends = (0.0, 1.0) if spread is None or not len(spread) else (float(np.min(spread)), float(np.max(spread)))
+    counts, edges = np.histogram(score, bins=_BINS, range=ends)
     return {"edges": [number(float(edge)) for edge in edges], "counts": counts.tolist()}
 
 

@@ -32,10 +32,10 @@ _EVEN = 0.5
 
 @dataclass(frozen=True)
 class Rows:
-    """One part: features (n rows), labels (n,), each protected attribute's groups (n,) and the keys (n,)."""
+    """One part: features (n rows), labels (n,) as they are learned, each protected attribute's groups (n,) and the keys (n,)."""
 
     frame: pl.DataFrame
-    labels: npt.NDArray[np.int8]
+    labels: npt.NDArray[Any]
     groups: Mapping[str, npt.NDArray[Any]]
     keys: npt.NDArray[Any]
 

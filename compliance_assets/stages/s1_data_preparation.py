@@ -6,8 +6,8 @@ by a hash of the declared column; each part is sorted by the key and kept as par
 
 Refused (a gate fails) when the bytes are not the declared ones, an expectation of the contract does not hold, a key repeats, the
 label is incomplete or one-sided, groups are not represented as declared or too small to be judged, or somebody stands in two
-parts; where that is bounded, also when gaps gather in a group or the data moved away from an approved model's. Supports AI Act
-Art. 9(8), Art. 10(2)-(4), Art. 15(5), Art. 17(1)(f), Annex IV(2)(d).
+parts; where that is bounded, also when gaps gather in a group, rows are too old or the data moved away from an approved model's.
+Supports AI Act Art. 9(8), Art. 10(2)-(4), Art. 15(5), Art. 17(1)(f), Annex IV(2)(d).
 """
 
 from __future__ import annotations
@@ -28,8 +28,9 @@ from compliance_assets.policy.system import Bands
 from compliance_assets.sources import fetch
 from compliance_assets.sources.columns import cast_columns
 from compliance_assets.sources.expectations import validate
-from compliance_assets.sources.partition import PARTS, counts, derived, favourable, group_column, part_of_each, with_groups
+from compliance_assets.sources.partition import PARTS, counts, derived, group_column, part_of_each, with_groups
 from compliance_assets.stages import s1_gates
+from compliance_assets.stages.outcomes import is_good
 from compliance_assets.stages.s1_gates import declared_source
 from compliance_assets.stages.side_by_side import side_by_side
 from compliance_assets.stages.stage import Draft, Stage, Value, Work
@@ -125,7 +126,7 @@ def produce(work: Work) -> Draft:
 
 
 def judge(work: Work, draft: Draft) -> Iterator[GateReport]:
-    """The nine gates of stage 1, from the sealed files and the declaration now in force."""
+    """The ten gates of stage 1, from the sealed files and the declaration now in force."""
     dataset = cast(Dataset, draft.value)
     system = work.definition.system
     report = parse_canonical(work.artefacts.get_bytes(Digest(dataset.quality_report)))
@@ -140,6 +141,7 @@ def judge(work: Work, draft: Draft) -> Iterator[GateReport]:
         s1_gates.representativeness(frame, system.data),
         s1_gates.cell_sizes(frame, system.data),
         s1_gates.leakage(parts, system.data, source_columns(system.features.registry)),
+        s1_gates.currentness(frame, system.data),
         s1_gates.shift(work, frame, lambda digest: _rows_of(work.artefacts, digest)),
     )
     for gate, found in zip(RULE.gates, findings, strict=True):
@@ -213,7 +215,7 @@ def _keep(artefacts: ArtefactStore, part: pl.DataFrame) -> SplitFile:
 def _profile(frame: pl.DataFrame, data: Data) -> dict[str, Any]:
     """Rows, gaps per column, group sizes and label counts: compared before and after a step. What cannot be told yet says so."""
     target = data.target.column
-    labels = favourable(frame[target], data.target.favourable) if target in frame.columns else None
+    labels = is_good(frame[target], data.target) if target in frame.columns else None
     return {
         "rows": frame.height,
         "missing": {name: count for name, count in zip(frame.columns, frame.null_count().row(0), strict=True) if count}

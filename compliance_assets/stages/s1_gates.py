@@ -1,4 +1,4 @@
-"""When stage 1 refuses: what each of its nine gates looks at, finding by finding.
+"""When stage 1 refuses: what each of its ten gates looks at, finding by finding.
 
 Each function takes the sealed dataset (or its parts) and the declaration in force, and yields findings; which of them may
 be passed is decided by `policy.gates`. Numbers are counts, so no verdict depends on row order or threads.
@@ -7,14 +7,17 @@ be passed is decided by `policy.gates`. Numbers are counts, so no verdict depend
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, cast
 
 from compliance_assets.metrics import quality
+from compliance_assets.metrics.currentness import outdated_share
 from compliance_assets.metrics.drift import measure_drift
 from compliance_assets.metrics.measurement import Measurement, MeasurementRefused
 from compliance_assets.metrics.profiles import Profile
 from compliance_assets.policy.gates import Finding, Verdict, fact, number
 from compliance_assets.policy.gates import judge as held_against
+from compliance_assets.policy.system import seconds_of
 from compliance_assets.sources import declared_digest
 from compliance_assets.sources.expectations import validate
 from compliance_assets.sources.partition import (
@@ -22,11 +25,11 @@ from compliance_assets.sources.partition import (
     UNDECLARED,
     UNKNOWN,
     counts,
-    favourable,
     group_column,
     group_names,
     part_of_each,
 )
+from compliance_assets.stages.outcomes import is_good, learned, said
 from compliance_assets.stages.stage import Work
 from compliance_assets.trust.canonical import sha256_bytes
 
@@ -103,6 +106,27 @@ def completeness(frame: pl.DataFrame, data: Data) -> Iterator[Finding]:
                 yield held_against(id, measured, bound)
 
 
+def currentness(frame: pl.DataFrame, data: Data) -> Iterator[Finding]:
+    """Ages on the declared day, in all rows or in the most outdated group; nobody's row lies in the future of that day."""
+    if not data.currentness:
+        yield Finding("currentness", Verdict.NOT_APPLICABLE, note="no bound on the age of rows is declared")
+    attributes = {attribute: frame[group_column(attribute)] for attribute in data.protected}
+    expected = {attribute: group_names(declared) for attribute, declared in data.protected.items()}
+    for bound in data.currentness:
+        oldest, future = timedelta(seconds=seconds_of(bound.oldest)), f"currentness.{bound.column}.after_{bound.as_of}"
+        for over in bound.over or ("all",):
+            id = ".".join(["currentness", *([over] if over != "all" else []), bound.column])
+            try:
+                measured = outdated_share(frame, bound.column, bound.as_of, oldest, over, attributes, expected_groups=expected)
+            except MeasurementRefused as refused:
+                yield _unmeasured(id, bound, str(refused))
+                continue
+            yield held_against(id, measured, bound)
+            if over == (bound.over or ("all",))[0]:
+                later = int(dict(measured.detail)["after_that_day"])
+                yield fact(future, later == 0, value=later, bound=0, n=frame.height, note="rows of a day that had not come yet")
+
+
 def shift(work: Work, frame: pl.DataFrame, before: Callable[[str], pl.DataFrame]) -> Iterator[Finding]:
     """Declared columns against the dataset behind the model in production, or behind the first one. `before` reads a dataset."""
     declared, rows = work.definition.system.data.shift, work.definition.system.data.rows_change
@@ -161,10 +185,19 @@ def label(frame: pl.DataFrame, data: Data) -> Iterator[Finding]:
     target, column = data.target, frame[data.target.column]
     yield fact("label.missing", column.null_count() == 0, value=column.null_count(), bound=0, n=frame.height)
     kinds = column.drop_nulls().n_unique()
-    yield fact("label.kinds", kinds == 2, value=kinds, bound=2, note="a label of one kind teaches nothing")
-    good = favourable(column.drop_nulls(), target.favourable)
+    if target.task == "binary":
+        yield fact("label.kinds", kinds == 2, value=kinds, bound=2, note="a label of one kind teaches nothing")
+    else:
+        readable = learned(column, target)
+        stray = readable.null_count() - column.null_count()
+        yield fact("label.undeclared", stray == 0, value=stray, bound=0, n=frame.height,
+                   note="labels that are no finite number" if target.task == "regression" else "labels that are no declared class")
+        if target.task == "multiclass":
+            yield fact("label.kinds", readable.drop_nulls().n_unique() == len(target.classes or ()), value=readable.drop_nulls().n_unique(),
+                       bound=len(target.classes or ()), note="a class that nobody has is never learned")
+    good = is_good(column, target).drop_nulls()
     yield fact("label.favourable", 0 < int(good.sum()) < len(good), value=int(good.sum()), n=len(good),
-               note=f"labels equal to {target.favourable!r}: some, and not all")
+               note=f"{said(target)}: some, and not all")
     if target.prevalence is None:
         yield Finding("label.prevalence", Verdict.NOT_APPLICABLE, note="no band is declared")
     elif len(good):
@@ -190,7 +223,7 @@ def cell_sizes(frame: pl.DataFrame, data: Data) -> Iterator[Finding]:
     minimum = data.minimum_cell
     attributes = {attribute: frame[group_column(attribute)] for attribute in data.protected}
     expected = {attribute: group_names(declared) for attribute, declared in data.protected.items()}
-    labels = favourable(frame[data.target.column], data.target.favourable).fill_null(False).to_numpy().astype(int)
+    labels = is_good(frame[data.target.column], data.target).fill_null(False).to_numpy().astype(int)
     for attribute, groups in attributes.items():
         stray = counts(groups)
         outside = sum(rows for group, rows in stray.items() if group not in (*expected[attribute], UNKNOWN))

@@ -1,13 +1,14 @@
 """Stage 2 turns the dataset into the features that a model may see, and shows that a server will compute the very same.
 
 What happens, in order: for each part, the raw columns that the registry names (no label, no protected attribute unless declared)
-go through the system's own `build`; labels become 1 where the outcome is favourable; features, labels and groups are kept as
+go through the system's own `build`; labels become 1 where the outcome is favourable (`outcomes`); features, labels and groups are kept as
 three row-aligned files. Then it is written down which feature comes from which column, what range it has, what is missing, and how
 strongly it goes together with a protected attribute.
 
 Refused (a gate fails) when names, order or types are not those of the registry, a feature is not registered, a value leaves its
 documented range, something is missing where it must not be, a protected attribute enters without a declared reason, a proxy is not
-assessed, or single rows give other features than the whole. Supports AI Act Art. 10(2)(c), 10(2)(f), Annex IV(2)(b), 2(d).
+assessed, a value was known too late or tells the outcome (where that is declared), or single rows
+give other features than the whole. Supports AI Act Art. 10(2)(c), 10(2)(f), Annex IV(2)(b), 2(d).
 """
 
 from __future__ import annotations
@@ -23,8 +24,9 @@ from compliance_assets.errors import StageError
 from compliance_assets.features import compute, feature_type, registered, source_columns
 from compliance_assets.policy.gates import GateReport, conclude
 from compliance_assets.policy.river import rule_named
-from compliance_assets.sources.partition import PARTS, favourable, group_column
-from compliance_assets.stages import s2_gates
+from compliance_assets.sources.partition import PARTS, group_column
+from compliance_assets.stages import outcomes, s2_gates
+from compliance_assets.stages.outcomes import learned
 from compliance_assets.stages.s1_data_preparation import Dataset, parquet_bytes, read_part
 from compliance_assets.stages.side_by_side import side_by_side
 from compliance_assets.stages.stage import Draft, Stage, Value, Work
@@ -76,14 +78,14 @@ def produce(work: Work, dataset: Dataset) -> Draft:
         built[part] = frame
         # What is stored is what a model may see: registered features, in registry order. What else was built is in the report.
         present = frame.select([feature.name for feature in registry if feature.name in frame.columns])
-        good = favourable(raw[system.data.target.column], system.data.target.favourable)
+        good = learned(raw[system.data.target.column], system.data.target)
         if good.null_count():
             raise StageError(f"{good.null_count()} rows of {part} have no label.", rule="labels are complete",
                              value=str(good.null_count()), remedy="The label gate of stage 1 refuses such data; prepare it again.")
         attributes = {attribute: raw[group_column(attribute)] for attribute in system.data.protected}
         groups = raw.select(system.data.key).with_columns(**attributes)
         splits[part] = FeatureFiles(
-            features=_keep(work, _as_text(present)), labels=_keep(work, good.cast(_int8()).alias("label").to_frame()),
+            features=_keep(work, _as_text(present)), labels=_keep(work, good.to_frame()),
             groups=_keep(work, groups), rows=raw.height,
         )
         work.tell("computed", part=part, rows=raw.height, features=present.width)
@@ -96,7 +98,7 @@ def produce(work: Work, dataset: Dataset) -> Draft:
 
 
 def judge(work: Work, draft: Draft, dataset: Dataset) -> Iterator[GateReport]:
-    """The seven gates of stage 2, from the sealed files and the declaration now in force."""
+    """The eight gates of stage 2, from the sealed files and the declaration now in force."""
     value = cast(FeatureSet, draft.value)
     system = work.definition.system
     report = parse_canonical(work.artefacts.get_bytes(Digest(value.report)))
@@ -109,18 +111,27 @@ def judge(work: Work, draft: Draft, dataset: Dataset) -> Iterator[GateReport]:
         s2_gates.nulls(stored, system.features),
         s2_gates.prohibited(system),
         s2_gates.proxies(report["proxies"], stored["train"], groups, system.features),
+        s2_gates.leakage(work, dataset, stored["train"], _training_labels(work, value)),
         s2_gates.parity(work, dataset, stored),
     )
     for gate, found in zip(RULE.gates, findings, strict=True):
         yield conclude(gate.name, gate.version, found)
 
 
+def _training_labels(work: Work, value: FeatureSet) -> NDArray[np.int64]:
+    """1 where the outcome of a training row is favourable, else 0; (n,)."""
+    import polars as pl
+
+    labels = pl.read_parquet(work.artefacts.open_path(Digest(value.splits["train"].labels)))["label"].to_numpy()
+    return outcomes.good(labels, work.definition.system.data.target).astype(np.int64)
+
+
 def load_features(artefacts: ArtefactStore, features: FeatureSet,
-                  split: str) -> tuple[pl.DataFrame, NDArray[np.int8], pl.DataFrame]:
+                  split: str) -> tuple[pl.DataFrame, NDArray[Any], pl.DataFrame]:
     """One part, ready to learn from or to judge by: (X, y, groups), rows aligned and sorted by key.
 
-    X: (n, features) in registry order and registered types, categories as Enum. y: (n,) int8, 1 is favourable. groups:
-    (n, 1 + attributes): the key, then one text column per protected attribute.
+    X: (n, features) in registry order and registered types, categories as Enum. y: (n,) as it is learned (`outcomes`).
+    groups: (n, 1 + attributes): the key, then one text column per protected attribute.
     """
     import polars as pl
 
@@ -128,7 +139,7 @@ def load_features(artefacts: ArtefactStore, features: FeatureSet,
     types = tuple((item["name"], feature_type(item["dtype"], item["categories"])) for item in report["registry"])
     frame = registered(read_features(artefacts, features, split), types)
     labels = pl.read_parquet(artefacts.open_path(Digest(features.splits[split].labels)))["label"].to_numpy()
-    return frame, np.asarray(labels, dtype=np.int8), read_groups(artefacts, features, split)
+    return frame, labels, read_groups(artefacts, features, split)
 
 
 def read_features(artefacts: ArtefactStore, features: FeatureSet, split: str) -> pl.DataFrame:
@@ -143,12 +154,6 @@ def read_groups(artefacts: ArtefactStore, features: FeatureSet, split: str) -> p
     import polars as pl
 
     return pl.read_parquet(artefacts.open_path(Digest(features.splits[split].groups)))
-
-
-def _int8() -> pl.DataType:
-    import polars as pl
-
-    return pl.Int8()
 
 
 def _as_text(frame: pl.DataFrame) -> pl.DataFrame:

@@ -1,4 +1,4 @@
-"""When stage 2 refuses: what each of its seven gates looks at, finding by finding.
+"""When stage 2 refuses: what each of its eight gates looks at, finding by finding.
 
 Association with a protected attribute is Cramér's V (categories, and numbers in ten equal-mass bins) and the correlation ratio
 (numbers), both in [0, 1]; a number is held against the declared level by the larger one, since neither sees what the other does.
@@ -15,7 +15,10 @@ import numpy as np
 
 from compliance_assets.errors import StageError
 from compliance_assets.features import feature_type, serving_features, serving_schema, source_columns
+from compliance_assets.metrics.currentness import known_too_late
+from compliance_assets.metrics.measurement import MeasurementRefused
 from compliance_assets.policy.gates import Finding, Verdict, fact, number
+from compliance_assets.sources.partition import PARTS
 from compliance_assets.stages.side_by_side import side_by_side
 from compliance_assets.stages.stage import Work
 
@@ -140,6 +143,54 @@ def _guessed(values: pl.Series, groups: pl.DataFrame, feature: Feature, features
                       n=len(values), because=features.proxy_because, method="area under the ROC curve, group against the rest",
                       note="one group only: nothing to guess" if area is None else
                       "" if low else (feature.proxy.note if reviewed and feature.proxy else "not assessed"))
+
+
+def leakage(work: Work, dataset: Dataset, train: pl.DataFrame, favourable: NDArray[np.int64]) -> Iterator[Finding]:
+    """Values that became known after the decision, and features from which the outcome can nearly be read off.
+
+    Times are compared in every part; the outcome is guessed on the training part alone. `favourable`: (n,), 1 or 0.
+    """
+    from compliance_assets.stages.s1_data_preparation import read_part
+
+    features, decided = work.definition.system.features, work.definition.system.data.decided_at
+    timed = [feature for feature in features.registry if feature.known_at is not None]
+    if not timed and features.target_auc_review_above is None:
+        yield Finding("leakage", Verdict.NOT_APPLICABLE, note="no feature says when it was known, and no level is declared above which "
+                      "a feature that tells the outcome must be assessed")
+    for feature in timed:
+        late, rows, why = 0, 0, ""
+        for part in PARTS:
+            needed = {str(feature.known_at), str(decided), *feature.from_}
+            raw = read_part(work.artefacts, dataset, part, [column.name for column in dataset.columns if column.name in needed])
+            try:
+                one = known_too_late(raw, str(feature.known_at), str(decided), feature.from_)
+            except MeasurementRefused as refused:
+                why = why or str(refused)
+                continue
+            late, rows = late + int(one.value or 0), rows + one.n
+        id = f"leakage.{feature.name}.known_too_late"
+        yield Finding(id, Verdict.ERROR, note=why.splitlines()[0]) if why else fact(
+            id, late == 0, value=late, bound=0, n=rows, note=f"{feature.known_at} against {decided}; a value without a time counts")
+    if features.target_auc_review_above is None:
+        return
+    for feature in features.registry:
+        if feature.name in train.columns:
+            yield _tells(train[feature.name], favourable, feature, features.target_auc_review_above)
+
+
+def _tells(values: pl.Series, favourable: NDArray[np.int64], feature: Feature, level: float) -> Finding:
+    """How well one feature alone tells the outcome: above the declared area somebody must have asked how it can know."""
+    import polars as pl
+
+    area = attribute_auc(values, pl.Series(favourable).cast(pl.String))
+    low, assessed = area is None or area <= level, feature.gives_away
+    reviewed = assessed is not None and assessed.reviewed
+    return Finding(f"leakage.{feature.name}.tells_the_outcome", Verdict.ERROR if area is None else
+                   Verdict.PASS if low or reviewed else Verdict.FAIL, value=None if area is None else _shown(area),
+                   comparator="" if reviewed and not low else "<=", bound="" if reviewed and not low else f"{level:g}", n=len(values),
+                   method="area under the ROC curve of this feature alone", because="what tells the outcome so well may have come after it",
+                   note="one outcome only: nothing to guess" if area is None else
+                   "" if low else assessed.note if reviewed and assessed else "not assessed")
 
 
 def parity(work: Work, dataset: Dataset, stored: Mapping[str, pl.DataFrame]) -> Iterator[Finding]:

@@ -22,12 +22,15 @@ import numpy as np
 
 from compliance_assets.errors import StageError
 from compliance_assets.evidence.artefacts import ArtefactStore
+from compliance_assets.metrics.multiclass import measure_multiclass
 from compliance_assets.metrics.performance import measure_performance
+from compliance_assets.metrics.regression import measure_regression
 from compliance_assets.modelfile import favourable_scores, load, store, trusted_types
 from compliance_assets.policy.gates import Finding, GateReport, Verdict, conclude, fact
 from compliance_assets.policy.river import rule_named
+from compliance_assets.policy.system import Target
 from compliance_assets.registry import CandidateEntry, Registry
-from compliance_assets.stages import retraining, s3_gates, search
+from compliance_assets.stages import outcomes, retraining, s3_gates, search
 from compliance_assets.stages.estimators import make_estimator
 from compliance_assets.stages.mitigation import Rows
 from compliance_assets.stages.s2_feature_engineering import FeatureSet
@@ -77,10 +80,11 @@ class CandidateModel(Value):
 def produce(work: Work, *, features: FeatureSet) -> Draft:
     """Train, store, record. Raises `StageError` or `DeclarationError` where there is nothing to judge."""
     system = work.definition.system
-    make_estimator(work.definition)  # a declaration that cannot be made is refused before anything is read
+    asked = make_estimator(work.definition)  # a declaration that cannot be made is refused before anything is read
     files = TrainingFiles(work.artefacts, features)
     registry = system.features.registry
     train, validation = (read_rows(files, features, part, registry) for part in ("train", "validation"))
+    outcomes.refuse_other_task(asked.estimator, system.data.target)
     if len(np.unique(train.labels)) < 2 or len(np.unique(validation.labels)) < 2:
         raise StageError("The training or validation rows hold one outcome only.", rule="two classes",
                          value=str(np.unique(train.labels).tolist()), remedy="Split again, or collect rows of the other outcome.")
@@ -104,7 +108,7 @@ def produce(work: Work, *, features: FeatureSet) -> Draft:
         "convergence": {"warnings": watched.unconverged, "iterations": iterations(estimator),
                         "loss": losses(estimator, validation), "scores": len(scores),
                         "not_finite": int(np.count_nonzero(~np.isfinite(scores)))},
-        "validation": _validation(validation, scores) if finite else {},
+        "validation": _validation(validation, scores, estimator, system.data.target) if finite else {},
     }
     # Scored by themselves: some estimators give other last bits in a larger batch.
     probe = work.artefacts.put_bytes(s3_gates.probe_bytes(favourable_scores(estimator, validation.frame.head(s3_gates.PROBE_ROWS))))
@@ -177,8 +181,14 @@ def open_model(artefacts: ArtefactStore, candidate: CandidateModel) -> Any:
     return load(artefacts.get_bytes(Digest(candidate.model)), candidate.trusted_types)
 
 
-def _validation(validation: Rows, scores: Any) -> dict[str, str]:
-    measured = measure_performance(VALIDATION_METRICS, validation.labels, scores, 0.5)
+def _validation(validation: Rows, scores: Any, estimator: Any, target: Target) -> dict[str, str]:
+    if target.task == "regression":
+        measured = measure_regression(("mae", "rmse", "r2"), validation.labels, scores)
+    elif target.task == "multiclass":
+        measured = measure_multiclass(("accuracy", "macro_f1", "log_loss"), outcomes.as_text(validation.labels, target),
+                                      outcomes.class_table(estimator, validation.frame, target), target.classes or ())
+    else:
+        measured = measure_performance(VALIDATION_METRICS, validation.labels, scores, 0.5)
     return {one.metric: decimal_string(one.value) for one in measured if one.value is not None}
 
 

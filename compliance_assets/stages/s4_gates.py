@@ -7,19 +7,19 @@ What the declaration makes impossible (nothing is in production yet) is NOT_APPL
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
-from typing import cast
+
+import numpy as np
 
 from compliance_assets.metrics.calibration import measure_calibration
 from compliance_assets.metrics.catalogue import METRICS
 from compliance_assets.metrics.fairness import measure_fairness
-from compliance_assets.metrics.groups import expected_names, membership
-from compliance_assets.metrics.measurement import GroupMeasurement, Measurement, MeasurementRefused
-from compliance_assets.metrics.performance import measure_performance
+from compliance_assets.metrics.measurement import Measurement, MeasurementRefused
+from compliance_assets.metrics.regression_fairness import measure_regression_fairness
 from compliance_assets.policy.gates import Finding
 from compliance_assets.policy.system import Bound
 from compliance_assets.stages.s4_drift import changed
 from compliance_assets.stages.s4_holdout import ABSENT, Holdout, finding_id, found, not_applicable, one_of
+from compliance_assets.stages.s4_tasks import ALL, measured_on, over_rows
 
 
 def performance(seen: Holdout, bound: Bound) -> Iterator[Finding]:
@@ -30,9 +30,10 @@ def performance(seen: Holdout, bound: Bound) -> Iterator[Finding]:
             found(id, bound, lambda: changed(seen, past, bound.metric))
         return
     for over in bound.over or ("all",):
-        yield found(finding_id("performance", over, bound.metric), bound, lambda over=over: _performs(seen, bound.metric, over))  # type: ignore[misc]
-    if bound is next((one for one in seen.system.evaluation.performance if one.metric == "accuracy"), None):
-        yield _above_constant(seen, bound)
+        yield found(finding_id("performance", over, bound.metric), bound, lambda over=over: over_rows(seen, bound.metric, over))  # type: ignore[misc]
+    for metric, trivial in (("accuracy", _above_constant), ("mae", _below_constant)):
+        if bound is next((one for one in seen.system.evaluation.performance if one.metric == metric), None):
+            yield trivial(seen, bound)
 
 
 def _above_constant(seen: Holdout, bound: Bound) -> Finding:
@@ -42,34 +43,21 @@ def _above_constant(seen: Holdout, bound: Bound) -> Finding:
     the declared bound is judged on.
     """
     id, n = "performance.accuracy.above_constant", len(seen.label)
-    commoner = max(int(seen.label.sum()), n - int(seen.label.sum()))
-    against = Bound(metric="accuracy", at_least=min(1.0, (commoner + 1) / n), judged_on=bound.judged_on,
+    commonest = int(np.unique(seen.outcome, return_counts=True)[1].max(initial=0))
+    against = Bound(metric="accuracy", at_least=min(1.0, (commonest + 1) / n), judged_on=bound.judged_on,
                     because="one answer for everybody is right for the larger class; accuracy alone does not see that")
-    return found(id, against, lambda: measure_performance(["accuracy"], seen.label, seen.score, seen.threshold)[0])
+    return found(id, against, lambda: measured_on(seen, "accuracy", ALL))
 
 
-def _performs(seen: Holdout, metric: str, over: str) -> Measurement:
-    """One metric over all rows, or the worst group's."""
-    declared = seen.system.evaluation.costs
-    costs = None if declared is None else declared.pair
-    if over == "all":
-        return measure_performance([metric], seen.label, seen.score, seen.threshold, costs=costs)[0]
-    member = membership(over, seen.groups)
-    names = sorted(set(member.tolist()) | set(expected_names(over, seen.expected)))
-    parts = {str(name): (measure_performance([metric], seen.label[member == name], seen.score[member == name], seen.threshold,
-                                               costs=costs)[0],
-                         seen.label[member == name]) for name in names}
-    groups = tuple(GroupMeasurement(name, one.value, one.lower, one.upper, one.n, int(y.sum()), len(y) - int(y.sum()))
-                   for name, (one, y) in parts.items())
-    absent = [f"{name} ({one.note})" for name, (one, _) in parts.items() if one.value is None]
-    if absent:
-        return Measurement(metric, None, None, None, min(g.n for g in groups), "per group", over, groups,
-                           note=f"not measurable in {', '.join(absent)}", direction=METRICS[metric].direction)
-    sign = -1.0 if METRICS[metric].direction == "higher" else 1.0
-    worst = max(parts, key=lambda name: (sign * cast(float, parts[name][0].value), name))
-    one = parts[worst][0]
-    return replace(one, over=over, groups=groups, n=min(g.n for g in groups), method=f"worst group; {one.method}",
-                   note=f"worst {worst}")
+def _below_constant(seen: Holdout, bound: Bound) -> Finding:
+    """A predicted number must be nearer to the truth than the median of this holdout, given to everybody, is.
+
+    The bound is no choice: the median has the least mean absolute error of all constants.
+    """
+    constant = float(np.abs(seen.outcome - np.median(seen.outcome)).mean())
+    against = Bound(metric="mae", at_most=float(np.nextafter(constant, 0.0)), judged_on=bound.judged_on,
+                    because="the median for everybody errs by this much; a model that does not err less has learned nothing")
+    return found("performance.mae.below_constant", against, lambda: measured_on(seen, "mae", ALL))
 
 
 def fairness(seen: Holdout, bound: Bound) -> Iterator[Finding]:
@@ -77,7 +65,7 @@ def fairness(seen: Holdout, bound: Bound) -> Iterator[Finding]:
 
     A bound on a change compares with the model in production, on the rows that both can score.
     """
-    minimum = seen.system.evaluation.fairness.minimum_group
+    minimum, number = seen.system.evaluation.fairness.minimum_group, seen.system.data.target.task == "regression"
     if "previous score" in METRICS[bound.metric].needs:
         past = seen.past("production")
         for over in bound.over:
@@ -86,14 +74,26 @@ def fairness(seen: Holdout, bound: Bound) -> Iterator[Finding]:
                 found(id, bound, lambda over=over: changed(seen, past, bound.metric, over),  # type: ignore[misc]
                       three_valued=True, minimum=minimum)
         return
+    if METRICS[bound.metric].task == {"regression"}:
+        for over in bound.over:
+            yield found(finding_id("fairness", over, bound.metric), bound, lambda over=over: measure_regression_fairness(  # type: ignore[misc]
+                [bound.metric], seen.outcome, seen.score, seen.groups, [over], expected_groups=seen.expected)[0],
+                three_valued=True, minimum=minimum)
+        return
     for over in bound.over:
         yield found(finding_id("fairness", over, bound.metric), bound, lambda over=over: measure_fairness(  # type: ignore[misc]
-            [bound.metric], seen.label, seen.decision, seen.groups, [over], expected_groups=seen.expected, score=seen.score)[0],
+            [bound.metric], seen.label, seen.decision, seen.groups, [over], expected_groups=seen.expected,
+            score=None if number else seen.score)[0],
             three_valued=True, minimum=minimum)
 
 
 def calibration(seen: Holdout, bound: Bound) -> Iterator[Finding]:
     """Whether the score can be read as a probability, over all rows or the worst of each attribute's groups."""
+    if "binary" not in METRICS[bound.metric].task:
+        for over in bound.over or ("all",):
+            yield found(finding_id("calibration", over, bound.metric), bound,
+                        lambda over=over: over_rows(seen, bound.metric, over))  # type: ignore[misc]
+        return
     for over in bound.over or ("all",):
         def measure(over: str = over) -> Measurement:
             measured = measure_calibration([bound.metric], seen.label, seen.score, seen.groups, [] if over == "all" else [over],

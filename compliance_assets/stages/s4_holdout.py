@@ -21,6 +21,7 @@ from compliance_assets.policy.gates import Finding, Verdict
 from compliance_assets.policy.gates import judge as held_against
 from compliance_assets.policy.system import Bound, System
 from compliance_assets.sources.partition import group_names
+from compliance_assets.stages import outcomes
 from compliance_assets.stages.mitigation import Rows
 from compliance_assets.stages.s2_feature_engineering import FeatureSet, load_features
 from compliance_assets.stages.s3_model_training import CandidateModel, open_model
@@ -81,6 +82,21 @@ class Holdout:
         return self.scored["label"].to_numpy()
 
     @cached_property
+    def outcome(self) -> npt.NDArray[Any]:
+        """What happened, as it is learned (`outcomes`): of two outcomes the label, else a class's number, or a number; (n,)."""
+        return self.scored["outcome"].to_numpy() if "outcome" in self.scored.columns else self.label
+
+    @property
+    def aimed_at(self) -> npt.NDArray[Any]:
+        """What the score is an estimate of: a number, or 1 for a favourable outcome; (n,)."""
+        return outcomes.aimed_at(self.outcome, self.system.data.target)
+
+    @cached_property
+    def table(self) -> npt.NDArray[np.float64]:
+        """Of several classes, the probability of each, in the order of declaration; (n, classes)."""
+        return self.scored.select(f"probability.{name}" for name in self.system.data.target.classes or ()).to_numpy()
+
+    @cached_property
     def score(self) -> npt.NDArray[np.float64]:
         return self.scored["score"].to_numpy()
 
@@ -112,6 +128,11 @@ class Holdout:
     @cached_property
     def disturbed(self) -> dict[tuple[str, float, tuple[str, ...]], tuple[Measurement, ...]]:
         """Perturbations measured so far: two bounds on one perturbation score it once."""
+        return {}
+
+    @cached_property
+    def leaning(self) -> dict[str, tuple[Measurement, ...]]:
+        """What this model and a past one lean on, by the past one's role: two bounds on it shuffle once."""
         return {}
 
     @cached_property

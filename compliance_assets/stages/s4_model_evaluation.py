@@ -20,7 +20,7 @@ from compliance_assets.errors import OutOfTurn
 from compliance_assets.modelfile import favourable_scores
 from compliance_assets.policy.gates import Finding, GateReport, conclude
 from compliance_assets.policy.river import rule_named
-from compliance_assets.stages import s4_drift, s4_gates, s4_holdout, s4_robustness
+from compliance_assets.stages import outcomes, s4_drift, s4_gates, s4_holdout, s4_robustness
 from compliance_assets.stages.evaluation_report import measured, robustness_curve
 from compliance_assets.stages.s1_data_preparation import parquet_bytes
 from compliance_assets.stages.s2_feature_engineering import FeatureSet, load_features
@@ -42,7 +42,8 @@ class EvaluationReport(Report):
     candidate: str
     features: str
     scores: str
-    """Parquet: key, label, score, decision of every holdout row, in the order of the key."""
+    """Parquet: key, label (1 favourable), score, decision of every holdout row, in the order of the key; of several classes or a
+    number also the outcome, and each class's probability."""
     report: str
     """Digest of the full measurements, JSON."""
 
@@ -64,13 +65,20 @@ def produce(work: Work, *, candidate_model: CandidateModel, features: FeatureSet
     finite = np.isfinite(score)
     decided = finite & (np.where(finite, score, 0.0) >= system.evaluation.decision_threshold)
     # A score that is not a number decides nothing: its decision is null, and the gates answer ERROR.
-    frame = pl.DataFrame({system.data.key: rows.keys, "label": rows.labels, "score": score, "decision": decided.astype(np.int8)})
+    target = system.data.target
+    label = outcomes.good(rows.labels, target)
+    table = outcomes.class_table(estimator, rows.frame, target) if target.task == "multiclass" else None
+    frame = pl.DataFrame({system.data.key: rows.keys, "label": label, "score": score, "decision": decided.astype(np.int8)})
+    if target.task != "binary":
+        frame = frame.with_columns(outcome=rows.labels)
+    if table is not None:
+        frame = frame.with_columns(pl.Series(f"probability.{name}", table[:, place]) for place, name in enumerate(target.classes or ()))
     frame = frame.with_columns(decision=pl.when(pl.col("score").is_finite()).then(pl.col("decision")))
     work.tell("scored", rows=frame.height, not_finite=int(np.count_nonzero(~finite)))
     body = {"report": "evaluation", "version": 1, "system": system.system, "candidate": candidate_model.digest,
             "features": features.digest, "references": dict(work.references),
-            **measured(system, rows.labels, score, rows.groups, compared_over(system), s4_holdout.expected_groups(system)),
-            "robustness_curve": robustness_curve(lambda frame: favourable_scores(estimator, frame), rows.frame, rows.labels, score,
+            **measured(system, label, score, rows.groups, compared_over(system), s4_holdout.expected_groups(system), rows.labels, table),
+            "robustness_curve": robustness_curve(lambda frame: favourable_scores(estimator, frame), rows.frame, label, score,
                                                  system.evaluation.decision_threshold, s4_robustness.inputs_of(system))}
     value = EvaluationReport(
         system=system.system, candidate=candidate_model.digest, features=features.digest,

@@ -10,17 +10,28 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, cast
 
+import numpy as np
+
 from compliance_assets.metrics.counterfactual import with_another_group
+from compliance_assets.metrics.groups import membership
 from compliance_assets.metrics.measurement import Measurement
+from compliance_assets.metrics.membership import fit_of_numbers, fit_of_scores, membership_inference
+from compliance_assets.metrics.missing import measure_missing_feature
+from compliance_assets.metrics.monotonicity import Rule, measure_monotonicity
 from compliance_assets.metrics.robustness import Inputs, Kind, Perturbation, measure_changed_scores, measure_robustness
 from compliance_assets.modelfile import favourable_scores
 from compliance_assets.policy.gates import Finding
 from compliance_assets.policy.system import Perturbed, System
+from compliance_assets.stages import outcomes
+from compliance_assets.stages.mitigation import Rows
 from compliance_assets.stages.retraining import random_parts, trained_again
+from compliance_assets.stages.s2_feature_engineering import load_features
 from compliance_assets.stages.s4_holdout import Holdout, finding_id, found, not_applicable, one_of
 from compliance_assets.stages.s4_interface import ASKED, interface_refuses
+from compliance_assets.stages.training_rows import rows_of
 
-_NO_INPUT = {"missing_values": "no feature may be missing; rows with missing values are refused before they are scored",
+_NO_GAPS = "no feature may be missing; rows with missing values are refused before they are scored"
+_NO_INPUT = {"missing_values": _NO_GAPS, "missing_feature": _NO_GAPS, "missing_block": _NO_GAPS,
              "category_flip": "no feature is a category", "numeric_noise": "no feature is a number",
              "relative_shift": "no feature is a number"}
 
@@ -34,7 +45,12 @@ def robustness(seen: Holdout, bound: Perturbed) -> Iterator[Finding]:
     if kind in ("protected_flip", "retrain_seed"):
         yield from _made_again(seen, bound)
         return
-    possible = {"missing_values": inputs.nullable, "category_flip": inputs.categories}.get(kind, inputs.numeric)
+    if kind in _MEASURED_BY_ITSELF:
+        for over in bound.over or ("all",):
+            yield found(f"{finding_id('robustness', over, bound.metric)}@{bound.strength}", bound,
+                        lambda over=over: one_of(_by_itself(seen, bound), bound.metric, over))  # type: ignore[misc]
+        return
+    possible = inputs.nullable if kind.startswith("missing_") else inputs.categories if kind == "category_flip" else inputs.numeric
     for over in bound.over or ("all",):
         id = f"{finding_id('robustness', over, bound.metric)}@{bound.strength}"
         if not possible:
@@ -46,12 +62,61 @@ def robustness(seen: Holdout, bound: Perturbed) -> Iterator[Finding]:
 def _disturbed(seen: Holdout, bound: Perturbed, inputs: Inputs) -> tuple[Measurement, ...]:
     assert bound.level is not None  # the declaration refuses these without a level
     place = (bound.perturbation, bound.level, bound.over)
-    if place not in seen.disturbed:
+    if place not in seen.disturbed and bound.perturbation == "missing_feature":
+        seen.disturbed[place] = measure_missing_feature(
+            bound.level, lambda frame: favourable_scores(seen.estimator, frame), seen.rows.frame, seen.label, seen.threshold, inputs,
+            attributes=seen.groups, over=bound.over, expected_groups=seen.expected, observed=_numbers(seen))
+    elif place not in seen.disturbed:
         seen.disturbed[place] = measure_robustness(
             [Perturbation(cast(Kind, bound.perturbation), bound.level)], lambda frame: favourable_scores(seen.estimator, frame),
             seen.rows.frame, seen.label, seen.threshold, inputs, attributes=seen.groups, over=bound.over,
-            expected_groups=seen.expected, score=seen.score)
+            expected_groups=seen.expected, score=seen.score, observed=_numbers(seen))
     return seen.disturbed[place]
+
+
+_MEASURED_BY_ITSELF = ("monotonicity", "membership_inference")
+
+
+def _by_itself(seen: Holdout, bound: Perturbed) -> tuple[Measurement, ...]:
+    place = (f"{bound.perturbation} {bound.strength} {bound.tolerance}", bound.level or 0.0, bound.over)
+    if place not in seen.disturbed:
+        seen.disturbed[place] = _directed(seen, bound) if bound.perturbation == "monotonicity" else _given_away(seen, bound)
+    return seen.disturbed[place]
+
+
+def _directed(seen: Holdout, bound: Perturbed) -> tuple[Measurement, ...]:
+    """Whether one feature moves the score the way that the declaration says."""
+    assert bound.feature is not None and bound.expected is not None  # noqa: PT018  # the declaration refuses it without them
+    assert bound.level is not None and bound.tolerance is not None  # noqa: PT018
+    feature = next(one for one in seen.system.features.registry if one.name == bound.feature)
+    rule = Rule(bound.feature, bound.expected, bound.level, bound.tolerance, None if feature.range is None else feature.range[1],
+                feature.categories or ())
+    return measure_monotonicity(rule, lambda frame: favourable_scores(seen.estimator, frame), seen.rows.frame, attributes=seen.groups,
+                                over=bound.over, expected_groups=seen.expected)
+
+
+def _given_away(seen: Holdout, bound: Perturbed) -> tuple[Measurement, ...]:
+    """Whether rows of the training part can be told from the holdout's by how well they are fitted; `rows` of each are asked."""
+    rows = bound.rows
+    assert rows is not None  # the declaration refuses it without
+    train = rows_of(*load_features(seen.work.artefacts, seen.features, "train"))
+
+    def fitted(part: Rows) -> tuple[Any, dict[str, Any]]:
+        n = part.frame.height
+        chosen = np.sort(np.random.default_rng(7).choice(n, size=rows, replace=False)) if n > rows else np.arange(n)
+        score, target = favourable_scores(seen.estimator, part.frame[chosen]), seen.system.data.target
+        fit = fit_of_numbers(part.labels[chosen], score) if target.task == "regression" else fit_of_scores(
+            outcomes.good(part.labels[chosen], target), score)
+        return fit, {over: membership(over, {name: column[chosen] for name, column in part.groups.items()}) for over in bound.over}
+
+    (members, inside), (others, outside) = fitted(train), fitted(seen.rows)
+    return membership_inference(members, others, {over: (inside[over], outside[over]) for over in bound.over},
+                                expected_groups=seen.expected)
+
+
+def _numbers(seen: Holdout) -> Any:
+    """What should have been predicted, where a number is; None where outcomes are scored."""
+    return seen.outcome if seen.system.data.target.task == "regression" else None
 
 
 def _made_again(seen: Holdout, bound: Perturbed) -> Iterator[Finding]:
@@ -71,7 +136,7 @@ def _again(seen: Holdout, bound: Perturbed) -> tuple[Measurement, ...]:
         why, scores, detail = _retrained(seen, bound) if bound.perturbation == "retrain_seed" else _exchanged(seen, bound)
         seen.disturbed[place] = measure_changed_scores(
             bound.perturbation, seen.label, seen.score, scores, seen.threshold, attributes=seen.groups, over=bound.over,
-            expected_groups=seen.expected, detail=detail, why=why)
+            expected_groups=seen.expected, detail=detail, why=why, observed=_numbers(seen))
     return seen.disturbed[place]
 
 

@@ -121,7 +121,8 @@ def _ask(work: Work, client: Client, spec: ServerSpec, candidate: CandidateModel
     stored = sha256_bytes(work.artefacts.get_bytes(Digest.parse(spec.model)))
     asked = suites.Asked()
     items = [*suites.identity(client, spec, sha256_bytes(registry_bytes), stored)]
-    items += suites.contract(client, spec, definition.contract, needed, rows[0], asked)
+    items += suites.contract(client, spec, definition.contract, needed, rows[0], asked,
+                             numbers=definition.system.data.target.task == "regression")
     work.tell("asked", suite="contract", tests=len(items))
     model = load(registry_bytes, candidate.trusted_types)
     schema = serving_schema(definition)

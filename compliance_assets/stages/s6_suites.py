@@ -67,7 +67,7 @@ def identity(client: Client, spec: ServerSpec, registry_digest: str, stored_dige
 
 
 def contract(client: Client, spec: ServerSpec, columns: Sequence[ColumnContract], needed: Sequence[str], row: Row,
-             asked: Asked) -> Iterator[Item]:
+             asked: Asked, *, numbers: bool = False) -> Iterator[Item]:
     """The interface describes every column, takes what is inside it, and answers everything outside with a 4xx problem."""
     described = client.get("/openapi.json")
     schema = described.json() if described.status == 200 else {}
@@ -85,7 +85,7 @@ def contract(client: Client, spec: ServerSpec, columns: Sequence[ColumnContract]
     yield _item("contract", "a valid row is answered", str(answer.status), "200")
     if valid:
         asked.note(answer.json())
-        yield from _answer_format(answer.json())
+        yield from _answer_format(answer.json(), numbers=numbers)
         yield from _v2_agrees(client, spec, by_name, needed, row, answer.json(), asked)
     for name, body in _outside(by_name, needed, row):
         yield _refusal(name, client.post("/predict", body, {"content-type": "application/json"}))
@@ -102,12 +102,12 @@ def contract(client: Client, spec: ServerSpec, columns: Sequence[ColumnContract]
                         "answered, or refused", passed=answer.status == 200 or _is_problem(answer))
 
 
-def _answer_format(answer: Mapping[str, Any]) -> Iterator[Item]:
+def _answer_format(answer: Mapping[str, Any], *, numbers: bool) -> Iterator[Item]:
     keys = sorted(answer)
     yield _item("contract", "an answer has exactly its fields", ", ".join(keys), "decisions, inference_ids, scores, version")
     score = answer["scores"][0]
-    sound = isinstance(score, float) and 0 <= score <= 1
-    yield _item("contract", "a score is a probability", "yes" if sound else repr(score), "yes")
+    sound = isinstance(score, float) and (math.isfinite(score) if numbers else 0 <= score <= 1)
+    yield _item("contract", "a score is a finite number" if numbers else "a score is a probability", "yes" if sound else repr(score), "yes")
     yield _item("contract", "a decision is one of two words", str(answer["decisions"][0] in ("favourable", "unfavourable")), "True")
 
 

@@ -80,5 +80,5 @@ def read_rows(artefacts: ArtefactStore, features: FeatureSet, part: Part, regist
 def rows_of(frame: pl.DataFrame, labels: Any, groups: pl.DataFrame) -> Rows:
     """Features, labels and groups (the key, then one column for each attribute) as arrays."""
     key, *attributes = groups.columns
-    return Rows(frame, np.asarray(labels, dtype=np.int8), {name: groups[name].to_numpy() for name in attributes},
+    return Rows(frame, np.asarray(labels), {name: groups[name].to_numpy() for name in attributes},
                 groups[key].to_numpy())

@@ -112,7 +112,7 @@ def iterations(estimator: Any) -> dict[str, Any]:
 
 
 def losses(estimator: Any, validation: Rows) -> dict[str, list[str]]:
-    """Loss by iteration where the estimator has one: its own curve, or log loss on the first validation rows as it grew."""
+    """Loss by iteration where the estimator has one: its own curve, or the loss on the first validation rows as it grew."""
     model = last_step(estimator)
     found: dict[str, list[str]] = {}
     for name, attribute in (("training", "loss_curve_"), ("early_stopping_training", "train_score_"),
@@ -124,13 +124,17 @@ def losses(estimator: Any, validation: Rows) -> dict[str, list[str]]:
         rows = validation.frame.head(_CURVE_ROWS)
         matrix = rows if model is estimator else estimator[:-1].transform(rows)
         labels = validation.labels[:_CURVE_ROWS]
-        favourable = [int(label) for label in model.classes_].index(1)
-        found["validation"] = [_text(_log_loss(labels, stage[:, favourable])) for stage in model.staged_predict_proba(matrix)]
+        place = np.searchsorted(model.classes_, labels)
+        found["validation"] = [_text(_log_loss(stage[np.arange(len(labels)), place])) for stage in model.staged_predict_proba(matrix)]
+    elif hasattr(model, "staged_predict"):
+        rows = validation.frame.head(_CURVE_ROWS)
+        matrix = rows if model is estimator else estimator[:-1].transform(rows)
+        found["validation"] = [_text(np.square(stage - validation.labels[:_CURVE_ROWS]).mean()) for stage in model.staged_predict(matrix)]
     return found
 
 
-def _log_loss(labels: Any, scores: Any) -> float:
-    given = np.where(labels == 1, scores, 1 - scores)
+def _log_loss(given: Any) -> float:
+    """Mean log loss of the probabilities that were given to what happened."""
     return float(-np.log(np.maximum(given, np.finfo(np.float64).eps)).mean())
 
 

@@ -204,8 +204,8 @@ def finding(done: Prepared, gate: str, id: str) -> Finding:
     return next(found for found in done.gates[gate].findings if found.id == id)
 
 
-def test_without_a_declared_bound_completeness_and_shift_say_that_they_do_not_apply(healthy: Prepared) -> None:
-    for gate in ("completeness", "shift"):
+def test_without_a_declared_bound_completeness_currentness_and_shift_say_that_they_do_not_apply(healthy: Prepared) -> None:
+    for gate in ("completeness", "currentness", "shift"):
         assert healthy.gates[gate].verdict is Verdict.NOT_APPLICABLE
         assert "declared" in healthy.gates[gate].findings[0].note
 

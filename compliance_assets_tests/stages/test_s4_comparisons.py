@@ -106,6 +106,29 @@ def test_outcomes_that_changed_are_drift_though_the_features_did_not(first: tupl
     assert "outcome of the person" in finding(gates, "drift.production.psi").note
 
 
+LEANING = {"evaluation.drift": {
+    "against": ["production"], "drifted_when": {"metric": "psi", "above": 0.25, "because": WHY},
+    "importance": {"top": 1, "rows": 400, "because": WHY},
+    "bounds": [bound("drifted_feature_share", at_most=0.2, over=["sex"]), bound("drifted_feature_share", at_most=0.2),
+               bound("top_features_changed", at_most=0.0), bound("top_features_reordered", at_most=0.0)]}}
+
+
+def test_a_model_that_leans_on_other_features_and_people_who_moved_are_found(first: tuple[Bench, str], tmp_path: Path):
+    same = judged(bench(tmp_path / "same", home=first[0].home, **LINEAR, **LEANING), production=first[1])
+    assert same["drift"], [one.sentence() for one in same["drift"].failures]
+    assert finding(same, "drift.production.top_features_changed").n == 400
+    assert "score of the model" not in {group["name"] for group in finding(same, "drift.production.drifted_feature_share").groups}
+    alone = judged(bench(tmp_path / "alone", home=first[0].home, **LINEAR, **LEANING))
+    assert finding(alone, "drift.production.top_features_reordered").verdict is Verdict.NOT_APPLICABLE
+    # Late payments say nothing about repaying any more: the model has to lean on something else.
+    parts = {part: raw.with_columns(pl.col("late_payments").shuffle(seed=5), monthly_income=pl.col("monthly_income").clip(500, 900))
+             for part, raw in raw_parts(first[0].definition).items()}
+    other = judged(bench(tmp_path / "other", frames=parts, home=first[0].home, **LINEAR, **LEANING), production=first[1])
+    assert finding(other, "drift.production.top_features_changed").verdict is Verdict.FAIL
+    drifted = finding(other, "drift.production.sex.drifted_feature_share")
+    assert drifted.verdict is Verdict.FAIL and drifted.note.startswith("furthest ") and {g["name"] for g in drifted.groups} == {"female", "male"}
+
+
 # ------------------------------------------------------------------------------------------------------------- robustness
 
 
@@ -177,8 +200,48 @@ def test_an_interface_that_takes_nonsense_fails(tmp_path: Path, monkeypatch: pyt
     assert finding(judged(made), "robustness.unseen_category_acceptance_rate").verdict is Verdict.FAIL
 
 
-EVERYTHING = {**COMPARED, **METRICS, "evaluation.robustness": [
-    *NONSENSE["evaluation.robustness"], flip(), flip(with_proxies=True), flip(over=["sex"]),
+def rule(expected: str = "falling", feature: str = "late_payments", **more: Any) -> dict[str, Any]:
+    return bound("monotonicity_violation_rate", perturbation="monotonicity", feature=feature, expected=expected, level=0.5, tolerance=0.0,
+                 at_most=0.0, **more)
+
+
+ATTACKED = bound("membership_inference_auc", perturbation="membership_inference", rows=300, at_most=0.6, over=["sex"])
+GAP = {"features.registry.0.nulls": "allow", "features.py": (
+    "import polars as pl\n\n\ndef build(frame):\n    return frame.select((pl.col('monthly_debt') / pl.col('monthly_income')).clip(0, 2)"
+    ".alias('debt_to_income'), 'monthly_income', 'late_payments', 'employment')\n")}
+
+
+def test_a_score_that_goes_the_wrong_way_fails(tmp_path: Path):
+    gates = judged(bench(tmp_path, **LINEAR, **disturbed(rule(), rule(over=["sex"]), rule("rising"))))
+    right = finding(gates, "robustness.monotonicity_violation_rate@0.5-late_payments-falling")
+    assert (right.verdict, right.value, right.n) == (Verdict.PASS, "0", 600)
+    assert {group["name"] for group in finding(gates, "robustness.sex.monotonicity_violation_rate@0.5-late_payments-falling").groups} == {
+        "female", "male"}
+    assert finding(gates, "robustness.monotonicity_violation_rate@0.5-late_payments-rising").verdict is Verdict.FAIL
+
+
+def test_a_model_that_knows_its_rows_by_heart_fails_and_a_plain_one_does_not(tmp_path: Path):
+    id = "robustness.sex.membership_inference_auc@300"
+    plain = finding(judged(bench(tmp_path / "plain", **LINEAR, **disturbed(ATTACKED))), id)
+    assert plain.verdict is Verdict.PASS and 0.4 < float(plain.value) < 0.6 and sum(group["n"] for group in plain.groups) == 600
+    tree = {"training.estimator": "sklearn.tree.DecisionTreeClassifier", "training.hyperparameters": {}}
+    assert finding(judged(bench(tmp_path / "tree", **tree, **disturbed(ATTACKED))), id).verdict is Verdict.FAIL
+
+
+def test_features_that_may_be_missing_are_taken_away_one_by_one_and_all_at_once(tmp_path: Path):
+    gone = [bound(f"{kind}_decision_flip_rate", perturbation=kind, level=level, at_most=0.01)
+            for kind, level in (("missing_feature", 1.0), ("missing_block", 0.2))]
+    gates = judged(bench(tmp_path / "gaps", **LINEAR, **GAP, **disturbed(*gone)))
+    one = finding(gates, "robustness.missing_feature_decision_flip_rate@1")
+    assert one.verdict is Verdict.FAIL and [group["name"] for group in one.groups] == ["debt_to_income"]
+    assert 0 < float(finding(gates, "robustness.missing_block_decision_flip_rate@0.2").value) < float(one.value)
+    none = judged(bench(tmp_path / "none", **LINEAR, **disturbed(*gone)))
+    assert finding(none, "robustness.missing_feature_decision_flip_rate@1").verdict is Verdict.NOT_APPLICABLE
+
+
+EVERYTHING = {**COMPARED, "evaluation.drift": {**LEANING["evaluation.drift"], **METRICS["evaluation.drift"], "bounds": [
+    *METRICS["evaluation.drift"]["bounds"], *LEANING["evaluation.drift"]["bounds"]]}, "evaluation.robustness": [
+    *NONSENSE["evaluation.robustness"], rule(), rule("constant", over=["sex"]), ATTACKED, flip(), flip(with_proxies=True), flip(over=["sex"]),
     bound("retrain_seed_auc_drop", perturbation="retrain_seed", seeds=2, at_most=0.5),
     bound("numeric_noise_auc_drop", perturbation="numeric_noise", level=0.05, at_most=0.5, over=["sex"])]}
 
@@ -220,10 +283,15 @@ def test_a_costly_model_fails_where_costs_are_declared(tmp_path: Path):
     ({"evaluation.performance.0": bound("cost_per_row", at_most=1.0)}, "needs costs, which have no default"),
     (drifting(bound("worst_accuracy_change", at_least=0.0)), "does not say over which attributes"),
     (drifting(bound("roc_auc", at_least=0.8)), "not one of drift"),
+    (drifting(bound("drifted_feature_share", at_most=0.5)), "needs drifted_when, which has no default"),
+    (drifting(bound("top_features_changed", at_most=0.0)), "needs importance, which has no default"),
     (disturbed(bound("retrain_seed_auc_drop", perturbation="retrain_seed", at_most=0.1)), "retrain_seed needs seeds, which has no default"),
     (disturbed(bound("numeric_noise_auc_drop", perturbation="numeric_noise", at_most=0.1)), "numeric_noise needs level"),
     (disturbed(flip(seeds=3)), "protected_flip does not take seeds"),
     (disturbed({**flip(), "attribute": "race"}), "race is not declared under data.protected"),
+    (disturbed({**rule(), "feature": "height"}), "height is not a registered feature"),
+    (disturbed({**rule(), "tolerance": None}), "monotonicity needs tolerance, which has no default"),
+    (disturbed({**ATTACKED, "rows": None}), "membership_inference needs rows, which has no default"),
     (disturbed(bound("wrong_type_acceptance_rate", perturbation="wrong_type", at_most=0.0, over=["sex"])), "knows no groups"),
 ])
 def test_a_bound_that_cannot_be_meant_is_refused_when_it_is_read(tmp_path: Path, change: dict[str, Any], says: str):

@@ -67,6 +67,58 @@ def test_rows_gained_or_lost_are_held_against_the_approved_models_data(tmp_path:
         assert gates["shift"].findings[0].note == f"2000 rows then, {kept} now"
 
 
+CURRENT = {"metric": "outdated_share", "column": "applied_on", "as_of": "2026-11-01", "oldest": "400d", "at_most": 0.1,
+           "judged_on": "upper", "because": WHY, "over": ["sex"]}
+
+
+def dated(root: Path, *, old: str = "2026-06-01", known: str = "2026-05-01") -> pl.DataFrame:
+    """The healthy rows with the day of the application and of the record of late payments; women's and half the men's as given."""
+    some = (pl.col("sex") == "female") & (pl.col("application_id") % 2 == 0)
+    return simulated(root).with_columns(
+        applied_on=pl.when(some).then(pl.lit(old)).otherwise(pl.lit("2026-06-01")).str.to_date(),
+        recorded_on=pl.when(some).then(pl.lit(known)).otherwise(pl.lit("2026-05-01")).str.to_date())
+
+
+def test_rows_that_are_too_old_in_one_group_or_from_the_future_fail(tmp_path: Path) -> None:
+    declared = {"data.currentness": [CURRENT]}
+    assert prepared(tmp_path / "healthy", rows=dated(tmp_path), **declared).failed() == {}
+    done = prepared(tmp_path / "old", rows=dated(tmp_path, old="2020-01-01"), **declared)
+    assert done.failed() == {"currentness": ["currentness.sex.applied_on"]}
+    worst = found(done, "currentness", "currentness.sex.applied_on")
+    assert {group["name"]: float(group["value"]) > 0.4 for group in worst.groups} == {"female": True, "male": False}
+    assert prepared(tmp_path / "future", rows=dated(tmp_path, old="2027-01-01"), **declared).failed() == {
+        "currentness": ["currentness.applied_on.after_2026-11-01"]}
+    nowhere = prepared(tmp_path / "nowhere", **declared)
+    assert found(nowhere, "currentness", "currentness.sex.applied_on").verdict is Verdict.ERROR
+
+
+def test_a_value_that_was_not_known_at_the_decision_fails(tmp_path: Path) -> None:
+    declared = {"data.decided_at": "applied_on", "features.registry.2.known_at": "recorded_on"}
+    healthy = prepared(tmp_path / "healthy", rows=dated(tmp_path), **declared)
+    _, gates = computed(healthy)
+    assert failed(gates) == {} and gates["leakage"].verdict is Verdict.PASS
+    _, gates = computed(prepared(tmp_path / "late", rows=dated(tmp_path, known="2026-07-01"), **declared))
+    assert failed(gates) == {"leakage": ["leakage.late_payments.known_too_late"]}
+    assert int(gates["leakage"].findings[0].value or 0) > 400
+    _, gates = computed(prepared(tmp_path / "nowhere", **declared))
+    assert gates["leakage"].verdict is Verdict.ERROR
+    with pytest.raises(DeclarationError, match=r"Declare data\.decided_at"):
+        load_definition(write_small_lender(tmp_path / "undecided", **{"features.registry.2.known_at": "recorded_on"}))
+
+
+def test_a_feature_that_tells_the_outcome_needs_an_assessment(tmp_path: Path) -> None:
+    declared = {"features.target_auc_review_above": 0.85}
+    _, gates = computed(prepared(tmp_path / "healthy", **declared))
+    assert failed(gates) == {} and gates["leakage"].verdict is Verdict.PASS
+    # Who did not repay gets seven late payments recorded, afterwards.
+    rows = simulated(tmp_path).with_columns(late_payments=pl.when("repaid").then(0).otherwise(7).cast(pl.Int64))
+    _, gates = computed(prepared(tmp_path / "leaking", rows=rows, **declared))
+    assert failed(gates) == {"leakage": ["leakage.late_payments.tells_the_outcome"]}
+    assessed = {"features.registry.2.gives_away": {"reviewed": True, "note": "the record is closed on the day of the application"}}
+    _, gates = computed(prepared(tmp_path / "assessed", rows=rows, **declared, **assessed))
+    assert failed(gates) == {}
+
+
 def test_a_step_says_what_it_did_to_every_groups_share_and_to_the_label(tmp_path: Path) -> None:
     prepare = ('"""Cleaning."""\nimport polars as pl\n\n\ndef prepare(frame):\n    """Leaves out everybody below 30."""\n'
                '    return frame.filter(pl.col("age") >= 30)\n')

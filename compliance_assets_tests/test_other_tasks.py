@@ -1,0 +1,215 @@
+"""A system that names classes and one that predicts a number go through the gates, and are stopped by them, like one that decides."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+from jsonschema import Draft202012Validator
+
+from compliance_assets.errors import ComplianceError, StageError
+from compliance_assets.policy.definition import load_definition
+from compliance_assets.policy.gates import Finding, GateReport, Verdict
+from compliance_assets.policy.system import Target
+from compliance_assets.stages import s3_model_training as s3
+from compliance_assets.stages import s4_model_evaluation as s4
+from compliance_assets.stages.outcomes import as_text, class_codes, good, is_good, learned
+from compliance_assets.trust.canonical import Digest
+from compliance_assets_tests.other_tasks import bound, loan_endings, loan_returns
+from compliance_assets_tests.stages.preparing import failed
+from compliance_assets_tests.test_public_systems import Run, prepared_in, through
+
+SCHEMA = Path(__file__).resolve().parents[1] / "docs" / "schemas" / "evaluation-report.schema.json"
+
+
+@pytest.fixture(scope="module")
+def endings(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return through(loan_endings(tmp_path_factory.mktemp("endings")))
+
+
+@pytest.fixture(scope="module")
+def returns(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return through(loan_returns(tmp_path_factory.mktemp("returns")))
+
+
+def scores(run: Run) -> pl.DataFrame:
+    return pl.read_parquet(run.prepared.work.artefacts.open_path(Digest(run.draft.value.scores)))
+
+
+def report(run: Run) -> dict[str, Any]:
+    return json.loads(run.prepared.work.artefacts.get_bytes(Digest(run.draft.value.report)))  # type: ignore[no-any-return]
+
+
+def judged_again(run: Run, folder: Path, **references: str) -> dict[str, GateReport]:
+    """The same sealed bytes under another declaration."""
+    work = replace(run.prepared.work, definition=load_definition(folder), references=references)
+    return {one.gate: one for one in s4.judge(work, run.draft, **run.inputs)}
+
+
+def found(gates: dict[str, GateReport], id: str) -> Finding:
+    return next(one for gate in gates.values() for one in gate.findings if one.id == id)
+
+
+# ------------------------------------------------------------------------------------------------------------- what passes
+
+
+def test_a_healthy_system_of_either_kind_passes_every_gate(endings: Run, returns: Run) -> None:
+    for run in (endings, returns):
+        assert run.prepared.failed() == {} and failed(run.features) == {} and failed(run.training) == {}
+        assert failed(run.evaluation) == {}
+        assert {name for name, gate in run.evaluation.items() if gate.verdict is Verdict.PASS} == {
+            "performance", "fairness", "robustness", "calibration"}
+        assert run.evaluation["drift"].verdict is Verdict.NOT_APPLICABLE
+
+
+def test_what_is_measured_is_scikit_learns(endings: Run, returns: Run) -> None:
+    from sklearn.metrics import accuracy_score, f1_score, mean_absolute_error, r2_score, roc_auc_score
+
+    rows, target = scores(endings), endings.prepared.work.definition.system.data.target
+    table = rows.select(f"probability.{name}" for name in ("paid", "late", "lost")).to_numpy()
+    truth = as_text(rows["outcome"].to_numpy(), target).astype(str)
+    named = np.array(["paid", "late", "lost"])[table.argmax(axis=1)]
+    value = {one.id: float(one.value or "nan") for gate in endings.evaluation.values() for one in gate.findings if one.value}
+    assert value["performance.accuracy"] == pytest.approx(accuracy_score(truth, named), abs=1e-12)
+    codes = [class_codes(target)[name] for name in truth]
+    order = np.argsort([class_codes(target)[name] for name in ("paid", "late", "lost")])
+    assert value["performance.macro_roc_auc"] == pytest.approx(roc_auc_score(codes, table[:, order], multi_class="ovr"), abs=1e-12)
+    sex = endings.finding("performance.sex.macro_f1")
+    assert {group["name"] for group in sex.groups} == {"female", "male"} and sex.note.startswith("worst ")
+    assert float(sex.value or 0) <= f1_score(truth, named, average="macro")
+    assert rows["score"].to_list() == pytest.approx(table[:, 0].tolist())
+    rows = scores(returns)
+    value = {one.id: float(one.value or "nan") for gate in returns.evaluation.values() for one in gate.findings if one.value}
+    assert value["performance.mae"] == pytest.approx(mean_absolute_error(rows["outcome"], rows["score"]), abs=1e-9)
+    assert value["performance.r2"] == pytest.approx(r2_score(rows["outcome"], rows["score"]), abs=1e-9)
+    assert (rows["decision"] == (rows["score"] >= 80).cast(pl.Int8)).all() and (rows["label"] == (rows["outcome"] >= 80).cast(pl.Int8)).all()
+
+
+def test_their_reports_keep_the_schema_and_hold_what_their_task_has(endings: Run, returns: Run) -> None:
+    schema = Draft202012Validator(json.loads(SCHEMA.read_text()))
+    for run in (endings, returns):
+        assert not [f"{error.json_path}: {error.message}" for error in schema.iter_errors(report(run))]
+        assert "refused" not in report(run)
+    names = {one["metric"] for one in report(endings)["performance"]}
+    assert {"macro_f1", "macro_roc_auc", "accuracy", "roc_auc"} <= names and len(names) == len(report(endings)["performance"])
+    assert report(endings)["calibration"][-1]["metric"] == "top_label_calibration_error"
+    body = report(returns)
+    assert {one["metric"] for one in body["performance"]} >= {"mae", "rmse", "r2", "bias"} and body["reliability_curve"] == []
+    assert {one["metric"] for one in body["fairness"]} >= {"mae_ratio", "selection_rate_ratio"}
+    assert {one["metric"] for one in body["groups"]["sex"]["female"]["performance"]} >= {"mae"}
+
+
+# ------------------------------------------------------------------------------------------------------------ what is stopped
+
+
+def test_a_model_of_classes_that_misses_a_bound_is_stopped_by_each_gate(endings: Run, tmp_path: Path) -> None:
+    gates = judged_again(endings, loan_endings(tmp_path, **{
+        "evaluation.performance.1.at_least": 0.99, "evaluation.performance.2": bound("macro_f1", at_least=0.9, over=["sex"]),
+        "evaluation.fairness.bounds.1.at_most": 0.001, "evaluation.calibration.0.at_most": 0.001,
+        "evaluation.robustness.0": bound("category_flip_decision_flip_rate", perturbation="category_flip", level=1.0, at_most=0.0)}))
+    for id in ("performance.macro_roc_auc", "performance.sex.macro_f1", "fairness.sex.equal_opportunity_difference",
+               "robustness.category_flip_decision_flip_rate@1", "calibration.sex.top_label_calibration_error"):
+        assert found(gates, id).verdict is Verdict.FAIL, id
+    assert not any(gates[name] for name in ("performance", "fairness", "robustness", "calibration"))
+
+
+def test_a_model_of_a_number_that_misses_a_bound_is_stopped_by_each_gate(returns: Run, tmp_path: Path) -> None:
+    gates = judged_again(returns, loan_returns(tmp_path, **{
+        "evaluation.performance.0.at_most": 1.0, "evaluation.performance.2.between": [-0.1, 0.1],
+        "evaluation.fairness.bounds.3.at_most": 0.01, "evaluation.robustness.0.at_most": -0.5, "evaluation.robustness.3.expected": "rising",
+        "evaluation.calibration.0.between": [0.999, 1.001]}))
+    for id in ("performance.mae", "performance.sex.bias", "fairness.sex.bias_difference", "robustness.numeric_noise_mae_rise@0.05",
+               "robustness.monotonicity_violation_rate@1-late_payments-rising", "calibration.sex.prediction_slope"):
+        assert found(gates, id).verdict is Verdict.FAIL, id
+    assert not any(gates[name] for name in ("performance", "fairness", "robustness", "calibration"))
+
+
+def test_a_group_too_small_to_be_judged_is_insufficient_data_for_a_number_too(returns: Run, tmp_path: Path) -> None:
+    gates = judged_again(returns, loan_returns(tmp_path, **{"evaluation.fairness.minimum_group.rows": 5000}))
+    assert {one.verdict for one in gates["fairness"].findings} == {Verdict.INSUFFICIENT_DATA}
+
+
+def test_a_model_that_gives_everybody_the_same_number_is_no_better_than_the_median(tmp_path: Path) -> None:
+    run = through(loan_returns(tmp_path, **{
+        "training.estimator": "sklearn.dummy.DummyRegressor", "training.hyperparameters": {"strategy": "median"},
+        "evaluation.performance": [bound("mae", at_most=90.0)]}))
+    assert run.finding("performance.mae").verdict is Verdict.PASS
+    assert run.finding("performance.mae.below_constant").verdict is Verdict.FAIL
+
+
+def test_another_model_is_held_against_the_one_in_production(endings: Run, returns: Run, tmp_path: Path) -> None:
+    for run, make, changes in ((endings, loan_endings, {"roc_auc_change": "at_least", "accuracy_change": "at_least"}),
+                               (returns, loan_returns, {"mae_change": "at_most"})):
+        more = [bound(name, **{way: 0.0}) for name, way in changes.items()]
+        drift = {"evaluation.drift": {"against": ["production"], "bounds": [bound("psi", at_most=0.1), bound("prediction_flip_rate", at_most=0.0),
+                                                                           bound("top_features_changed", at_most=0.0), *more],
+                                      "importance": {"top": 2, "rows": 200, "because": "so that the test can see it"}}}
+        store = run.prepared.work.artefacts
+        itself = str(store.put_bytes(run.inputs["candidate_model"].manifest()))
+        store.put_bytes(run.inputs["features"].manifest())
+        gates = judged_again(run, make(tmp_path, **drift), production=itself)
+        assert gates["drift"].verdict is Verdict.PASS, [one.sentence() for one in gates["drift"].failures]
+        for name in (*changes, "prediction_flip_rate", "top_features_changed"):
+            assert found(gates, f"drift.production.{name}").value == "0"
+        assert "outcome of the person" in {group["name"] for group in found(gates, "drift.production.psi").groups}
+
+
+# ---------------------------------------------------------------------------------------------------- what cannot be meant
+
+
+def declares(make: Callable[..., Path], **changes: Any) -> Callable[[Path], Any]:
+    return lambda root: load_definition(make(root, **changes))
+
+
+@pytest.mark.parametrize(("declared", "says"), [
+    (declares(loan_endings, **{"data.target.favourable": "paid"}), "exactly one of favourable, classes, favourable_from"),
+    (declares(loan_endings, **{"data.target": {"column": "ending"}}), "exactly one of favourable, classes, favourable_from"),
+    (declares(loan_endings, **{"data.target.favourable_classes": None}), "go together"),
+    (declares(loan_endings, **{"data.target.favourable_classes": ["won"]}), "won is not among the classes"),
+    (declares(loan_endings, **{"data.target.favourable_classes": ["paid", "late", "lost"]}), "every class is good"),
+    (declares(loan_endings, **{"data.target.classes": ["paid", "late", "late"]}), "listed twice"),
+    (declares(loan_endings, **{"evaluation.performance.0": bound("mae", at_most=1.0)}), "this one decides between several classes"),
+    (declares(loan_endings, **{"evaluation.decision_threshold": 3.0}), "lies between 0 and 1"),
+    (declares(loan_returns, **{"evaluation.performance.0": bound("roc_auc", at_least=0.5)}), "this one predicts a number"),
+    (declares(loan_returns, **{"evaluation.fairness.bounds.2": bound("roc_auc_difference", over=["sex"], at_most=0.5)}), "predicts a number"),
+    (declares(loan_returns, **{"evaluation.calibration.0": bound("prediction_interval_coverage", between=[0.8, 0.9])}), "intervals"),
+    (declares(loan_returns, **{"training.mitigation": {"kind": "reweighing", "over": "sex", "because": "so that it is seen"}}), "two outcomes only"),
+])
+def test_a_declaration_that_mixes_tasks_is_refused_when_it_is_read(tmp_path: Path, declared: Callable[[Path], Any], says: str) -> None:
+    with pytest.raises(ComplianceError, match=says):
+        declared(tmp_path)
+
+
+def test_a_label_outside_the_classes_and_one_that_is_no_number_stop_the_data(tmp_path: Path) -> None:
+    gone = loan_endings(tmp_path / "a", **{"data.target.classes": ["paid", "late", "ruined"]})
+    assert {"label.undeclared", "label.kinds"} <= set(prepared_in(gone).failed()["label"])
+
+
+def test_an_estimator_of_the_other_kind_is_refused_before_it_learns(returns: Run, endings: Run, tmp_path: Path) -> None:
+    for run, make, estimator, says in ((returns, loan_returns, "sklearn.ensemble.HistGradientBoostingClassifier", "does not predict numbers"),
+                                       (endings, loan_endings, "sklearn.linear_model.LinearRegression", "gives no probabilities")):
+        folder = make(tmp_path, **{"training.estimator": estimator, "training.hyperparameters": {}})
+        work = replace(run.prepared.work, definition=load_definition(folder))
+        with pytest.raises(StageError, match=says):
+            s3.produce(work, features=run.inputs["features"])
+
+
+def test_classes_are_learned_as_numbers_whose_sign_says_what_is_good() -> None:
+    target = Target(column="e", classes=("lost", "paid", "late", "early"), favourable_classes=("early", "paid"))
+    assert class_codes(target) == {"paid": 1, "early": 2, "lost": 0, "late": -1}
+    column = pl.Series("e", ["paid", "late", None, "early", "won"])
+    codes = learned(column, target)
+    assert codes.to_list() == [1, -1, None, 2, None] and is_good(column, target).to_list() == [True, False, None, True, None]
+    known = codes.drop_nulls().to_numpy()
+    assert as_text(known, target).tolist() == ["paid", "late", "early"] and good(known, target).tolist() == [1, 0, 1]
+    number = Target(column="n", favourable_from=80.0)
+    given = pl.Series("n", [80.0, 79.9, None, float("nan")])
+    assert learned(given, number).to_list() == [80.0, 79.9, None, None] and is_good(given, number).to_list() == [True, False, None, None]
+    with pytest.raises(StageError, match="a number is to be predicted"):
+        learned(pl.Series("n", ["many"]), number)
