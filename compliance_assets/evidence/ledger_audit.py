@@ -110,6 +110,7 @@ def verify_tree(ledger: LedgerReader, rows: Rows, head: Checkpoint, heads: Seque
     wanted = _roots(ledger, rows.all_signed(), heads)
     expected = next(wanted, None)
     while True:
+        rows.soon(start, head.size)
         block = rows.bodies(start, start + _BLOCK)
         # (3)
         if [row[0] for row in block] != list(range(start, start + len(block))):

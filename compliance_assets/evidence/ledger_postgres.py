@@ -73,6 +73,9 @@ class PostgresRows:
     def bodies(self, start: int, end: int) -> list[tuple[int, bytes, bytes]]:
         return self._all("SELECT idx, body, leaf FROM entry WHERE idx >= %s AND idx < %s ORDER BY idx", start, end)
 
+    def soon(self, start: int, of: int) -> None:
+        """The server reads ahead by itself."""
+
     def listed(self, indices: Sequence[int]) -> Iterator[Entry]:
         for start in range(0, len(indices), _AT_ONCE):
             for row in self._all(_ENTRY + "WHERE idx = ANY(%s::bigint[]) ORDER BY idx", list(indices[start:start + _AT_ONCE])):
