@@ -95,8 +95,8 @@ class SqliteRows:
         until = "" if end is None else f" AND idx < {end:d}"
         return (Entry(*row) for row in self._database.execute(f"{_ENTRY}WHERE idx >= ?{until} ORDER BY idx", (start,)))
 
-    def bodies(self, start: int, end: int) -> list[tuple[int, bytes, bytes]]:
-        return self._database.execute("SELECT idx, body, leaf FROM entry WHERE idx >= ? AND idx < ? ORDER BY idx", (start, end)).fetchall()
+    def bodies(self, start: int, end: int) -> Iterator[tuple[int, bytes, bytes]]:
+        return iter(self._database.execute("SELECT idx, body, leaf FROM entry WHERE idx >= ? AND idx < ? ORDER BY idx", (start, end)))
 
     def soon(self, start: int, of: int) -> None:
         told = self._told if start else 0
