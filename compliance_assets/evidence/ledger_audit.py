@@ -102,7 +102,7 @@ def verify_tree(ledger: LedgerReader, rows: Rows, head: Checkpoint, heads: Seque
     """Steps (3) to (5) of `verify`: everything that hashes alone can show."""
     upper: dict[tuple[int, int], bytes] = {}
     levels: list[list[bytes]] = [[]]
-    counted, start = 0, 0
+    counted, start, sha256 = 0, 0, hashlib.sha256
 
     def node(level: int, index: int) -> bytes:
         return upper[level, index] if level >= _LEVEL else levels[level][index - (start >> level)]
@@ -110,35 +110,36 @@ def verify_tree(ledger: LedgerReader, rows: Rows, head: Checkpoint, heads: Seque
     wanted = _roots(ledger, rows.all_signed(), heads)
     expected = next(wanted, None)
     while True:
-        block = rows.bodies(start, start + _BLOCK)
-        # (3)
-        if [row[0] for row in block] != list(range(start, start + len(block))):
-            missing = next(start + i for i, row in enumerate(block) if row[0] != start + i)
-            raise ledger.corrupt(f"entry {missing} is missing", "entry sequence")
-        leaves = [hashlib.sha256(b"\x00" + row[1]).digest() for row in block]
-        if leaves != [row[2] for row in block]:
-            changed = next(start + i for i, row in enumerate(block) if row[2] != leaves[i])
-            raise ledger.corrupt(f"the body of entry {changed} was changed", "entry leaf")
+        rows.soon(start, head.size)
+        leaves: list[bytes] = []
+        # (3) Row by row: each body is hashed while it is still in the processor's own memory.
+        for index, body, stored in rows.bodies(start, start + _BLOCK):
+            if index != start + len(leaves):
+                raise ledger.corrupt(f"entry {start + len(leaves)} is missing", "entry sequence")
+            leaf = sha256(b"\x00" + body).digest()
+            if leaf != stored:
+                raise ledger.corrupt(f"the body of entry {index} was changed", "entry leaf")
+            leaves.append(leaf)
         # (4)
         levels = _levels(leaves)
         for level in range(1, len(levels)):
             _compare(ledger, rows.nodes(level, start >> level, (start >> level) + len(levels[level])), levels[level], level, start)
             counted += len(levels[level])
-        if len(block) == _BLOCK:
+        if len(leaves) == _BLOCK:
             counted += _complete(ledger, rows, upper, start >> _LEVEL, levels[_LEVEL][0])
         # (5)
-        while expected is not None and expected[0] <= start + len(block):
+        while expected is not None and expected[0] <= start + len(leaves):
             size, root, why, rule = expected
             if Frontier.of(size, node).root != root:
                 raise ledger.corrupt(why, rule)
             expected = next(wanted, None)
-        if len(block) < _BLOCK:
+        if len(leaves) < _BLOCK:
             break
         start += _BLOCK
     if expected is not None:
-        raise ledger.corrupt(f"it holds {start + len(block)} entries, but {expected[0]} were signed", "checkpoint size")
-    if start + len(block) != head.size:
-        raise ledger.corrupt(f"it holds {start + len(block)} entries, but {head.size} were signed", "checkpoint size")
+        raise ledger.corrupt(f"it holds {start + len(leaves)} entries, but {expected[0]} were signed", "checkpoint size")
+    if start + len(leaves) != head.size:
+        raise ledger.corrupt(f"it holds {start + len(leaves)} entries, but {head.size} were signed", "checkpoint size")
     if rows.count_nodes() != counted:
         raise ledger.corrupt("it stores nodes that no entry explains", "stored node")
 

@@ -70,8 +70,11 @@ class PostgresRows:
         until = "" if end is None else f" AND idx < {end:d}"
         return (Entry(*row) for row in self._streamed(f"{_ENTRY}WHERE idx >= %s{until} ORDER BY idx", start))
 
-    def bodies(self, start: int, end: int) -> list[tuple[int, bytes, bytes]]:
-        return self._all("SELECT idx, body, leaf FROM entry WHERE idx >= %s AND idx < %s ORDER BY idx", start, end)
+    def bodies(self, start: int, end: int) -> Iterator[tuple[int, bytes, bytes]]:
+        yield from self._all("SELECT idx, body, leaf FROM entry WHERE idx >= %s AND idx < %s ORDER BY idx", start, end)
+
+    def soon(self, start: int, of: int) -> None:
+        """The server reads ahead by itself."""
 
     def listed(self, indices: Sequence[int]) -> Iterator[Entry]:
         for start in range(0, len(indices), _AT_ONCE):

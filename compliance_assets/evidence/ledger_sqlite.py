@@ -68,6 +68,10 @@ _WRITING = _READING | {sqlite3.SQLITE_INSERT}
 # What SQLite says of a file that was damaged or edited; all else it says is about the disk or permissions.
 _DAMAGED = ("SQLITE_NOTADB", "SQLITE_CORRUPT", "SQLITE_CONSTRAINT", "SQLITE_ERROR", "SQLITE_MISMATCH")
 
+_AHEAD = 1 << 27
+_NEVER_CLOSED: dict[tuple[int, int], int] = {}
+"""Descriptors of large ledger files, one for each: closing one would end this process's locks on it (sqlite.org/howtocorrupt, 2.2)."""
+
 # A connection must not be used, nor even closed, in a process that did not open it (sqlite.org/howtocorrupt, 2.6).
 _INHERITED: list[sqlite3.Connection] = []
 
@@ -78,6 +82,7 @@ class SqliteRows:
     def __init__(self, database: sqlite3.Connection, store: SqliteStore) -> None:
         self._database = database
         self._store = store
+        self._told = 0
 
     def _one(self, sql: str, *values: object) -> Any:
         row = self._database.execute(sql, values).fetchone()
@@ -90,8 +95,12 @@ class SqliteRows:
         until = "" if end is None else f" AND idx < {end:d}"
         return (Entry(*row) for row in self._database.execute(f"{_ENTRY}WHERE idx >= ?{until} ORDER BY idx", (start,)))
 
-    def bodies(self, start: int, end: int) -> list[tuple[int, bytes, bytes]]:
-        return self._database.execute("SELECT idx, body, leaf FROM entry WHERE idx >= ? AND idx < ? ORDER BY idx", (start, end)).fetchall()
+    def bodies(self, start: int, end: int) -> Iterator[tuple[int, bytes, bytes]]:
+        return iter(self._database.execute("SELECT idx, body, leaf FROM entry WHERE idx >= ? AND idx < ? ORDER BY idx", (start, end)))
+
+    def soon(self, start: int, of: int) -> None:
+        told = self._told if start else 0
+        self._told = self._store.read_ahead(start, of, told)
 
     def listed(self, indices: Sequence[int]) -> Iterator[Entry]:
         for start in range(0, len(indices), _AT_ONCE):
@@ -234,6 +243,20 @@ class SqliteStore:
             raise
         self._local.opened = (os.getpid(), database)
         return database
+
+    def read_ahead(self, start: int, of: int, told: int) -> int:
+        """Ask the system to read what lies behind entry `start` of `of`, from byte `told` on; up to which byte it was asked by now."""
+        if not hasattr(os, "posix_fadvise"):
+            return told
+        found = os.stat(self.path)
+        until = min(found.st_size * start // of + _AHEAD if of else 0, found.st_size)
+        if found.st_size < _AHEAD or until <= told:
+            return told
+        key = found.st_dev, found.st_ino
+        if key not in _NEVER_CLOSED:
+            _NEVER_CLOSED[key] = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+        os.posix_fadvise(_NEVER_CLOSED[key], told, until - told, os.POSIX_FADV_WILLNEED)
+        return until
 
     def _connect(self, mode: str) -> sqlite3.Connection:
         database = sqlite3.connect(f"{self.path.absolute().as_uri()}?mode={mode}", uri=True, timeout=ledger_store.WAIT_SECONDS,

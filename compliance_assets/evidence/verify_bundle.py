@@ -36,7 +36,7 @@ from typing import Any
 # <ours> (the exported file holds the text of these modules here, and of those that they need, so that it is one file)
 from compliance_assets.evidence.deployments import desired_state
 from compliance_assets.evidence.verify_passkeys import counters_agree, passkey_verify
-from compliance_assets.evidence.verify_signatures import Refused, ed25519, moment, no, own_key, sha256, ssh_verify, unbase64
+from compliance_assets.evidence.verify_signatures import Refused, ed25519, key_of_line, moment, no, sha256, ssh_verify, unbase64
 from compliance_assets.policy.change import changes, class_of
 
 # </ours>
@@ -1038,14 +1038,15 @@ def check_policy(policy: Json) -> None:
     """A key speaks for one person, or for one machine's role."""
     held: list[tuple[object, str]] = [(_machine_key(key), f"the {key['role']} machine") for key in policy["machine_keys"]]
     for person in policy["people"]:
-        if person["allowed_signers"] is not None and (own := own_key(person["allowed_signers"])) is not None:
-            held.append((own, person["id"]))
+        if person["allowed_signers"] is not None:
+            key, authority = key_of_line(person["allowed_signers"])
+            held.append((key, "an authority that certifies keys" if authority else person["id"]))
         for passkey in person["passkeys"] if "passkeys" in person else ():
             held += [(passkey["credential"], person["id"]), (passkey["key"], person["id"])]
     owners: dict[object, str] = {}
-    for key, holder in held:
-        if owners.setdefault(key, holder) != holder:
-            no(f"{owners[key]} and {holder} share a key in a trust policy: nobody can tell which of them signed")
+    for each, holder in held:
+        if owners.setdefault(each, holder) != holder:
+            no(f"{owners[each]} and {holder} share a key in a trust policy: nobody can tell which of them signed")
 
 
 def _machine_key(key: Json) -> bytes:

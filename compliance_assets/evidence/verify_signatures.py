@@ -450,11 +450,10 @@ def _signer(line: str) -> tuple[dict[str, str], Key]:
     return (options, key) if key.kind == kind else no("an allowed signer's key is of another kind than it says")
 
 
-def own_key(line: str) -> bytes | None:
-    """The key that a line of allowed_signers gives a person, an Ed25519 one bare; None where it names an authority, whose certificates say
-    for whom they are."""
+def key_of_line(line: str) -> tuple[bytes, bool]:
+    """The key in a line of allowed_signers, an Ed25519 one bare; and whether it is an authority's (certificates say for whom they are)."""
     options, key = _signer(line)
-    return None if "cert-authority" in options else key.blob[-32:] if key.kind == "ssh-ed25519" else key.blob
+    return key.blob[-32:] if key.kind == "ssh-ed25519" else key.blob, "cert-authority" in options
 
 
 def _matches(name: str, patterns: str) -> bool:

@@ -286,6 +286,9 @@ def _people_problems(people: Sequence[Person]) -> Iterator[Problem]:
                 owner.setdefault(value, person.id)
 
 
+AN_AUTHORITY = "an authority that certifies keys"
+
+
 def _key_problems(organisation: Organisation) -> Iterator[Problem]:
     from compliance_assets.trust.allowed_signers import read_allowed_signers
 
@@ -306,9 +309,11 @@ def _key_problems(organisation: Organisation) -> Iterator[Problem]:
         key = signers[0].key
         # The raw key at the end, so that a machine key wrapped as an SSH key is recognised.
         identity = key.blob[-32:] if key.kind == "ssh-ed25519" else key.blob
-        if identity in owners:
+        # An authority may certify several people: its certificates say for whom they are. It is nobody's own key.
+        owner = AN_AUTHORITY if signers[0].is_authority else person.id
+        if identity in owners and not (signers[0].is_authority and owners[identity] == AN_AUTHORITY):
             yield Problem(where, f"is the key of {owners[identity]} too", "A key speaks for one person: make another.")
-        owners.setdefault(identity, person.id)
+        owners.setdefault(identity, owner)
     yield from passkey_problems([(person.id, person.passkeys) for person in organisation.people])
     yield from _machine_key_problems(organisation.machine_keys, owners)
 

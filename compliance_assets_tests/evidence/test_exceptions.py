@@ -15,6 +15,7 @@ from compliance_assets.errors import Misused, OutOfTurn, UntrustedEvidence
 from compliance_assets.evidence import exceptions, inbox
 from compliance_assets.evidence import verify_bundle as vb
 from compliance_assets.evidence.archive import Record
+from compliance_assets.evidence.dossier import Excuse
 from compliance_assets.evidence.records import Statement
 from compliance_assets.governance.deciding import revoke_decision
 from compliance_assets.governance.documents import document
@@ -27,7 +28,7 @@ from compliance_assets.orchestration.watching import _no_longer_covered
 from compliance_assets.pipeline import River, advance, open_river
 from compliance_assets.policy.gates import Finding, GateReport, Verdict
 from compliance_assets.stages.s8_deployment import _exceptions
-from compliance_assets.trust.canonical import Digest, rfc3339
+from compliance_assets.trust.canonical import Digest, canonical_json, parse_rfc3339, rfc3339
 from compliance_assets_tests.evidence.forging import Forger, simulated_rollout
 from compliance_assets_tests.project import (
     ENGINEER,
@@ -185,6 +186,36 @@ def test_whoever_asked_cannot_approve(failed: River) -> None:
     exception = ask_for_exception(failed, SYSTEM, asked(failed), OWNER)
     approved(failed, exception)
     assert f"{OWNER}'s word does not count (they asked for it)" in why(failed)
+
+
+@pytest.mark.parametrize("named", [{"requested_by": OWNER}, {"launcher": OWNER}])
+def test_whoever_is_named_as_having_asked_cannot_approve_in_whichever_place(named: dict[str, str], failed: River) -> None:
+    exception = forged(failed, ask(failed), **named)
+    approved(failed, exception)
+    assert f"{OWNER}'s word does not count (they asked for it)" in exceptions.standing(failed.archive, exception, failed.now()).why
+
+
+def test_a_failed_test_and_an_error_are_never_excepted_whatever_people_approved(failed: River) -> None:
+    exception, was = ask(failed), evaluated(failed)
+    tested = failed.archive.append(Statement(was.statement.subjects, was.body.model_copy(update={"stage": "integration_testing", "run": "tested"})))
+    forgery = forged(failed, exception, stage="integration_testing", failed=str(tested.digest))
+    for each in (exception, forgery):
+        approved(failed, each)
+    assert exceptions.standing(failed.archive, forgery, failed.now())
+    assert "fairness" in exceptions.excuse_for(failed.archive, was, failed.now()).by
+    broken = replace(was, statement=replace(was.statement, body=was.body.model_copy(update={"outcome": "error"})))
+    for record in (tested, broken):
+        assert exceptions.excuse_for(failed.archive, record, failed.now()) == Excuse({})
+    assert exceptions.in_force(failed.archive, SYSTEM, "integration_testing", was.body.definition, was.body.inputs, failed.now()) == {}
+
+
+def test_one_counts_neither_before_it_was_asked_for_nor_under_a_definition_that_is_not_on_record(granted: River) -> None:
+    exception = granted.archive.of_kind("exception", SYSTEM)[-1]
+    early = exceptions.standing(granted.archive, exception, parse_rfc3339(exception.body.at) - timedelta(seconds=1))
+    assert not early and early.why.startswith("it was asked for only at")
+    assert exceptions.excuse_for(granted.archive, evaluated(granted), granted.now(), exception.index) == Excuse({})
+    stranger = forged(granted, exception, definition=OTHER)
+    assert exceptions.standing(granted.archive, stranger, granted.now()).why == "its definition allows no exception"
 
 
 MAKERS: dict[str, tuple[dict[str, Any], str]] = {
@@ -383,10 +414,36 @@ ATTACKS: dict[str, Callable[[Forger, dict[str, Any]], None]] = {
         {"id": "fairness.sex.invented", "verdict": "FAIL", "value": "0.1", "sentence": "invented"}),
     "nothing that failed": lambda forger, said: said.update(failed=OTHER),
     "fewer findings": lambda forger, said: said["findings"].pop(),
+    "an execution that broke": lambda forger, said: [e["predicate"].update(outcome="error") for e in forger.entries
+                                                      if forger.kind(e) == "stage" and e["predicate"]["stage"] == "model_evaluation"],
+    "a definition that allows none": lambda forger, said: _disallowed(forger),
+    "rejected by one of them": lambda forger, said: _also(forger, "reject"),
+    "put off instead of approved": lambda forger, said: forger.decisions("exception")[0]["predicate"].update(decision="defer"),
+    "taken back before it was used": lambda forger, said: _also(forger, "revoke"),
 }
 SAYS = {"it had expired": "had expired", "for another release": "is for another release", "not enough people": "not enough people of the declared",
         "longer than declared": "lasts longer than declared", "a finding that did not fail": "names what did not fail so",
-        "nothing that failed": "rests on no failed execution", "fewer findings": "does not name every finding"}
+        "nothing that failed": "rests on no failed execution", "fewer findings": "does not name every finding",
+        "an execution that broke": "no exception can be given", "a definition that allows none": "under a definition that allows none",
+        "rejected by one of them": f"{GOVERNANCE} rejected", "put off instead of approved": "not enough people of the declared",
+        "taken back before it was used": "not enough people of the declared"}
+
+
+def _disallowed(forger: Forger) -> None:
+    definition = forger.stage("model_evaluation")["predicate"]["definition"]
+    parts = forger.value(definition)
+    parts["declaration"]["approval"]["exceptions"] = None
+    forger.replaced_value(definition, parts)
+
+
+def _also(forger: Forger, decision: str) -> None:
+    """One of the two also says this, right after."""
+    said = next(one for one in forger.decisions("exception") if one["predicate"]["person"] == GOVERNANCE)
+    last = max(forger.entries.index(one) for one in forger.decisions("exception"))
+    more = forger.copy(said, at=last + 1)
+    more["predicate"].update(decision=decision, nonce="once more")
+    if decision == "revoke":
+        more["predicate"]["revokes"] = vb.sha256(canonical_json(said))
 
 
 @pytest.fixture(scope="module")
@@ -421,8 +478,6 @@ def _follow(forger: Forger, entry: dict[str, Any], old: bytes) -> None:
     import base64
     import hashlib
     import json
-
-    from compliance_assets.trust.canonical import canonical_json
 
     was = hashlib.sha256(base64.b64decode(json.loads(old)["payload"])).hexdigest()
     forger._renamed(was, hashlib.sha256(canonical_json(entry)).hexdigest())

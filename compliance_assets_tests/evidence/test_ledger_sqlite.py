@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from compliance_assets.errors import HomeUnusable, LedgerCorrupt
+from compliance_assets.evidence import ledger_sqlite
 from compliance_assets.evidence.ledger import Ledger, NewEntry
 from compliance_assets_tests.evidence.ledger_places import KEY, ORIGIN, filled, new, reopened, subjects_of
 
@@ -135,3 +136,21 @@ def test_appending_does_not_slow_down_as_the_ledger_grows(path: Path) -> None:
             assert sum("node" in statement for statement in seen) <= 2 * size.bit_length() + 12
 
 
+
+
+def test_a_large_file_is_read_ahead_through_one_descriptor_that_is_never_closed(
+        ledger: Ledger, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ledger_sqlite, "_AHEAD", 4096)
+    asked: list[tuple[int, int]] = []
+    monkeypatch.setattr(ledger_sqlite.os, "posix_fadvise", lambda _, start, length, __: asked.append((start, length)), raising=False)
+    before = set(ledger_sqlite._NEVER_CLOSED)
+    for _ in range(2):
+        assert reopened(path).verify().size == 11
+    assert len(set(ledger_sqlite._NEVER_CLOSED) - before) == 1 and asked == [(0, 4096)] * 2
+    # A writer's lock, held while others verify, is still held afterwards.
+    with ledger.store.writing():
+        assert reopened(path).verify().size == 11
+        other = sqlite3.connect(path, timeout=0)
+        with pytest.raises(sqlite3.OperationalError, match="locked"):
+            other.execute("BEGIN IMMEDIATE")
+        other.close()

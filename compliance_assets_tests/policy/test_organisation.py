@@ -109,6 +109,11 @@ def test_a_healthy_organisation_is_read(tmp_path):
     assert organisation.roles == {"technical_owner", "governance_lead", "legal_advisor"}
 
 
+def test_one_authority_may_certify_several_people(tmp_path):
+    line = f"cert-authority {ssh(1)}"
+    assert problems(tmp_path, people__0__allowed_signers=line, people__1__allowed_signers=line) == ()
+
+
 @pytest.mark.parametrize(
     ("changes", "key", "words"),
     [
@@ -124,6 +129,8 @@ def test_a_healthy_organisation_is_read(tmp_path):
         ({"people__1__git": ["ADA@example.org"]}, "people[1].git", "already that of p-ada"),
         ({"people__1__launchers": ["ada"]}, "people[1].launchers", "already that of p-ada"),
         ({"people__1__allowed_signers": ssh(1)}, "people[1].allowed_signers", "is the key of p-ada too"),
+        ({"people__0__allowed_signers": f"cert-authority {ssh(2)}", "people__1__allowed_signers": ssh(2)}, "people[1].allowed_signers",
+         "is the key of an authority"),
         ({"people__1__allowed_signers": "ssh-ed25519 AAAA"}, "people[1].allowed_signers", "not an OpenSSH public key"),
         ({"people__1__allowed_signers": ssh(2) + "\np-ada " + ssh(1)}, "people[1].allowed_signers", "one key on one line"),
         ({"people__1__allowed_signers": "p-ben " + ssh(2)}, "people[1].allowed_signers", "not an OpenSSH public key"),

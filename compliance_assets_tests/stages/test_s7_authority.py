@@ -13,7 +13,7 @@ from compliance_assets.errors import Misused, UntrustedEvidence
 from compliance_assets.evidence import inbox
 from compliance_assets.evidence import verify_bundle as vb
 from compliance_assets.evidence.change_class import release_change
-from compliance_assets.evidence.conditions import conditions_of, overdue
+from compliance_assets.evidence.conditions import conditions_of, end_of, overdue
 from compliance_assets.evidence.decisions import standing
 from compliance_assets.evidence.records import Statement
 from compliance_assets.governance.deciding import decide_release, meet_condition, revoke_decision, sign_statement
@@ -148,6 +148,10 @@ def test_a_condition_needs_a_day_and_a_day_a_condition(in_review: Path) -> None:
     for due, conditions in (("", (WORDS,)), (TOMORROW, ()), (past, (WORDS,))):
         with pytest.raises(Misused, match="A condition has a day"):
             decide_release(river, SYSTEM, signer(river, OWNER), "approve", REASON, opened_seconds=1, due=due, conditions=conditions)
+
+
+def test_a_condition_without_a_day_is_due_at_once() -> None:
+    assert end_of("") < datetime(1970, 1, 1, tzinfo=UTC) < end_of("1970-01-01") == datetime(1970, 1, 2, tzinfo=UTC)
 
 
 def test_a_condition_that_is_due_on_no_day_never_reaches_the_ledger(conditional: River) -> None:
