@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import polars as pl
@@ -14,14 +15,16 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from compliance_assets.errors import ComplianceError, StageError
+from compliance_assets.metrics.catalogue import METRICS
 from compliance_assets.policy.definition import load_definition
 from compliance_assets.policy.gates import Finding, GateReport, Verdict
-from compliance_assets.policy.system import Target
+from compliance_assets.policy.system import Perturbed, Target
 from compliance_assets.stages import s3_model_training as s3
 from compliance_assets.stages import s4_model_evaluation as s4
 from compliance_assets.stages.outcomes import as_text, class_codes, good, is_good, learned
 from compliance_assets.trust.canonical import Digest
-from compliance_assets_tests.other_tasks import bound, loan_endings, loan_returns
+from compliance_assets_tests.other_tasks import WHY, bound, loan_endings, loan_returns
+from compliance_assets_tests.small_lender import write_small_lender
 from compliance_assets_tests.stages.preparing import failed
 from compliance_assets_tests.test_public_systems import Run, prepared_in, through
 
@@ -184,6 +187,55 @@ def declares(make: Callable[..., Path], **changes: Any) -> Callable[[Path], Any]
 def test_a_declaration_that_mixes_tasks_is_refused_when_it_is_read(tmp_path: Path, declared: Callable[[Path], Any], says: str) -> None:
     with pytest.raises(ComplianceError, match=says):
         declared(tmp_path)
+
+
+_MORE = {"monotonicity": {"level": 0.5, "feature": "late_payments", "expected": "falling", "tolerance": 0.0},
+         "membership_inference": {"rows": 300}, "retrain_seed": {"seeds": 3}, "protected_flip": {"level": 1.0, "attribute": "sex"},
+         "out_of_range": {}, "unseen_category": {}, "wrong_type": {}}
+
+
+def every_bound(task: str) -> dict[str, Any]:
+    """One bound on every metric that a declaration of this task may name."""
+    found: dict[str, list[dict[str, Any]]] = {name: [] for name in ("performance", "fairness", "robustness", "calibration", "drift")}
+    kinds = get_args(Perturbed.model_fields["perturbation"].annotation)
+    for name, info in METRICS.items():
+        if info.family == "quality" or task not in info.task or info.needs == ("y", "lower", "upper"):
+            continue
+        way = {"higher": {"at_least": 0.0}, "lower": {"at_most": 1.0}, "target": {"between": [0.0, 1.0]}}[info.direction]
+        more: dict[str, Any] = {"over": ["sex", "sex*age_band"]} if info.family == "fairness" or name in (
+            "calibration_error_difference", "worst_group_calibration_error") else {}
+        if info.family == "robustness":
+            kind = next(one for one in sorted(kinds, key=len, reverse=True) if name.startswith(f"{one}_"))
+            more = {"perturbation": kind, **(_MORE[kind] if kind in _MORE else {"level": 0.1})}
+        found[info.family].append(bound(name, **way, **more))
+    found["drift"] += [copy.deepcopy(one) for family in ("performance", "fairness") for one in found[family] if one["metric"].endswith("_change")]
+    return {"evaluation.performance": found["performance"], "evaluation.robustness": found["robustness"],
+            "evaluation.fairness.bounds": found["fairness"], "evaluation.fairness.primary": found["fairness"][0]["metric"],
+            "evaluation.calibration": found["calibration"], "evaluation.drift": {
+                "against": ["production", "baseline"], "bounds": found["drift"],
+                "drifted_when": {"metric": "psi", "above": 0.25, "because": WHY}, "importance": {"top": 3, "rows": 200, "because": WHY}},
+            "evaluation.costs": {"false_positive": 1.0, "false_negative": 2.0, "because": WHY}}
+
+
+@pytest.mark.slow
+def test_every_metric_of_a_task_can_be_declared_and_is_judged(endings: Run, returns: Run, tmp_path: Path) -> None:
+    unmeasured = {"protected_flip": "no feature is computed from", "retrain_seed": "every seed", "missing_": "no feature may be missing"}
+    for run, make, task in ((endings, loan_endings, "multiclass"), (returns, loan_returns, "regression")):
+        folder = make(tmp_path, **every_bound(task))
+        store = run.prepared.work.artefacts
+        production = str(store.put_bytes(run.inputs["candidate_model"].manifest()))
+        store.put_bytes(run.inputs["features"].manifest())
+        store.put_bytes(run.prepared.dataset.manifest())
+        gates = judged_again(run, folder, production=production)
+        findings = [one for gate in gates.values() for one in gate.findings if not one.id.startswith("drift.baseline")]
+        errors = {one.id: one.note for one in findings if one.verdict is Verdict.ERROR}
+        assert not errors, errors
+        for one in findings:
+            if one.verdict is Verdict.NOT_APPLICABLE:
+                assert any(word in one.id and why in one.note for word, why in unmeasured.items()), one
+            elif one.verdict is not Verdict.INSUFFICIENT_DATA:
+                assert one.n and one.method and one.value is not None, one
+    load_definition(write_small_lender(tmp_path, **every_bound("binary")))
 
 
 def test_a_label_outside_the_classes_and_one_that_is_no_number_stop_the_data(tmp_path: Path) -> None:
