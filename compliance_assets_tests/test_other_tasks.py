@@ -15,6 +15,8 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from compliance_assets.errors import ComplianceError, StageError
+from compliance_assets.governance.monitoring import watched_bounds
+from compliance_assets.metrics.calibration import measure_calibration
 from compliance_assets.metrics.catalogue import METRICS
 from compliance_assets.policy.definition import load_definition
 from compliance_assets.policy.gates import Finding, GateReport, Verdict
@@ -250,6 +252,14 @@ def test_an_estimator_of_the_other_kind_is_refused_before_it_learns(returns: Run
         work = replace(run.prepared.work, definition=load_definition(folder))
         with pytest.raises(StageError, match=says):
             s3.produce(work, features=run.inputs["features"])
+
+
+def test_only_what_recorded_outcomes_can_tell_is_watched_in_production(endings: Run, returns: Run) -> None:
+    watched = [[one.metric for one in watched_bounds(run.prepared.work.definition.system)] for run in (endings, returns)]
+    assert watched == [["expected_calibration_error"], []]
+    for name in ("top_label_calibration_error", "prediction_slope"):
+        with pytest.raises(ComplianceError, match="not about the score of a favourable outcome"):
+            measure_calibration((name,), [0, 1], [0.2, 0.8])
 
 
 def test_classes_are_learned_as_numbers_whose_sign_says_what_is_good() -> None:
