@@ -24,6 +24,7 @@ from compliance_assets.policy.system import Perturbed, Target
 from compliance_assets.stages import s3_model_training as s3
 from compliance_assets.stages import s4_model_evaluation as s4
 from compliance_assets.stages.outcomes import as_text, class_codes, good, is_good, learned
+from compliance_assets.stages.s2_feature_engineering import read_groups
 from compliance_assets.trust.canonical import Digest
 from compliance_assets_tests.other_tasks import WHY, bound, loan_endings, loan_returns
 from compliance_assets_tests.small_lender import write_small_lender
@@ -45,6 +46,11 @@ def returns(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 def scores(run: Run) -> pl.DataFrame:
     return pl.read_parquet(run.prepared.work.artefacts.open_path(Digest(run.draft.value.scores)))
+
+
+def read_sex(run: Run) -> pl.Series:
+    """The group of every holdout row, in the order of the key."""
+    return read_groups(run.prepared.work.artefacts, run.inputs["features"], "holdout")["sex"]
 
 
 def report(run: Run) -> dict[str, Any]:
@@ -104,6 +110,14 @@ def test_their_reports_keep_the_schema_and_hold_what_their_task_has(endings: Run
     names = {one["metric"] for one in report(endings)["performance"]}
     assert {"macro_f1", "macro_roc_auc", "accuracy", "roc_auc"} <= names and len(names) == len(report(endings)["performance"])
     assert report(endings)["calibration"][-1]["metric"] == "top_label_calibration_error"
+    # By group as overall: what is said of accuracy is said of the class that was named.
+    rows = scores(endings).with_columns(sex=read_sex(endings))
+    women = rows.filter(sex="female")
+    named = women.select(f"probability.{name}" for name in ("paid", "late", "lost")).to_numpy().argmax(axis=1)
+    truth = as_text(women["outcome"].to_numpy(), endings.prepared.work.definition.system.data.target)
+    right = float(np.mean(np.array(["paid", "late", "lost"], dtype=object)[named] == truth))
+    of_women = {one["metric"]: one for one in report(endings)["groups"]["sex"]["female"]["performance"]}
+    assert float(of_women["accuracy"]["value"]) == pytest.approx(right, abs=1e-12) and "macro_f1" in of_women
     body = report(returns)
     assert {one["metric"] for one in body["performance"]} >= {"mae", "rmse", "r2", "bias"} and body["reliability_curve"] == []
     assert {one["metric"] for one in body["fairness"]} >= {"mae_ratio", "selection_rate_ratio"}
