@@ -58,6 +58,17 @@ def test_enough_attacks_were_tried_and_each_has_a_name_of_its_own() -> None:
     assert len(rows) >= 40 and len({name for name, *_ in rows}) >= 0.95 * len(rows)
 
 
+def test_the_list_of_metrics_and_gates_is_what_the_code_measures() -> None:
+    spec = importlib.util.spec_from_file_location("metrics_page", ROOT / "docs" / "metrics.py")
+    assert spec and spec.loader
+    metrics = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(metrics)
+    assert (ROOT / "docs" / "metrics.md").read_text() == metrics.page(), "run: python docs/metrics.py > docs/metrics.md"
+    without = {line.split("`")[1] for line in metrics.page().splitlines() if "no interval" in line}
+    counts = {"duplicate_keys", "split_key_overlap", "split_row_overlap", "group_share_deviation", "smallest_cell", "rows_known_too_late"}
+    assert without == counts | {"wasserstein", "brier_reliability"}
+
+
 def test_no_page_cites_the_act_as_it_no_longer_stands() -> None:
     wrong = re.compile(r"Art(?:icle|\.) ?10\(5\)|Art(?:icle|\.) ?14\(4\)\(f\)|Annex VI\(b\)")
     for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("compliance_assets/**/*.py"), *ROOT.glob("systems/**/*.yaml")]:

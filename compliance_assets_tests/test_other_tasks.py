@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import polars as pl
@@ -14,14 +15,19 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from compliance_assets.errors import ComplianceError, StageError
+from compliance_assets.governance.monitoring import watched_bounds
+from compliance_assets.metrics.calibration import measure_calibration
+from compliance_assets.metrics.catalogue import METRICS
 from compliance_assets.policy.definition import load_definition
 from compliance_assets.policy.gates import Finding, GateReport, Verdict
-from compliance_assets.policy.system import Target
+from compliance_assets.policy.system import Perturbed, Target
 from compliance_assets.stages import s3_model_training as s3
 from compliance_assets.stages import s4_model_evaluation as s4
 from compliance_assets.stages.outcomes import as_text, class_codes, good, is_good, learned
+from compliance_assets.stages.s2_feature_engineering import read_groups
 from compliance_assets.trust.canonical import Digest
-from compliance_assets_tests.other_tasks import bound, loan_endings, loan_returns
+from compliance_assets_tests.other_tasks import WHY, bound, loan_endings, loan_returns
+from compliance_assets_tests.small_lender import write_small_lender
 from compliance_assets_tests.stages.preparing import failed
 from compliance_assets_tests.test_public_systems import Run, prepared_in, through
 
@@ -40,6 +46,11 @@ def returns(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 def scores(run: Run) -> pl.DataFrame:
     return pl.read_parquet(run.prepared.work.artefacts.open_path(Digest(run.draft.value.scores)))
+
+
+def read_sex(run: Run) -> pl.Series:
+    """The group of every holdout row, in the order of the key."""
+    return read_groups(run.prepared.work.artefacts, run.inputs["features"], "holdout")["sex"]
 
 
 def report(run: Run) -> dict[str, Any]:
@@ -99,6 +110,14 @@ def test_their_reports_keep_the_schema_and_hold_what_their_task_has(endings: Run
     names = {one["metric"] for one in report(endings)["performance"]}
     assert {"macro_f1", "macro_roc_auc", "accuracy", "roc_auc"} <= names and len(names) == len(report(endings)["performance"])
     assert report(endings)["calibration"][-1]["metric"] == "top_label_calibration_error"
+    # By group as overall: what is said of accuracy is said of the class that was named.
+    rows = scores(endings).with_columns(sex=read_sex(endings))
+    women = rows.filter(sex="female")
+    named = women.select(f"probability.{name}" for name in ("paid", "late", "lost")).to_numpy().argmax(axis=1)
+    truth = as_text(women["outcome"].to_numpy(), endings.prepared.work.definition.system.data.target)
+    right = float(np.mean(np.array(["paid", "late", "lost"], dtype=object)[named] == truth))
+    of_women = {one["metric"]: one for one in report(endings)["groups"]["sex"]["female"]["performance"]}
+    assert float(of_women["accuracy"]["value"]) == pytest.approx(right, abs=1e-12) and "macro_f1" in of_women
     body = report(returns)
     assert {one["metric"] for one in body["performance"]} >= {"mae", "rmse", "r2", "bias"} and body["reliability_curve"] == []
     assert {one["metric"] for one in body["fairness"]} >= {"mae_ratio", "selection_rate_ratio"}
@@ -186,6 +205,55 @@ def test_a_declaration_that_mixes_tasks_is_refused_when_it_is_read(tmp_path: Pat
         declared(tmp_path)
 
 
+_MORE = {"monotonicity": {"level": 0.5, "feature": "late_payments", "expected": "falling", "tolerance": 0.0},
+         "membership_inference": {"rows": 300}, "retrain_seed": {"seeds": 3}, "protected_flip": {"level": 1.0, "attribute": "sex"},
+         "out_of_range": {}, "unseen_category": {}, "wrong_type": {}}
+
+
+def every_bound(task: str) -> dict[str, Any]:
+    """One bound on every metric that a declaration of this task may name."""
+    found: dict[str, list[dict[str, Any]]] = {name: [] for name in ("performance", "fairness", "robustness", "calibration", "drift")}
+    kinds = get_args(Perturbed.model_fields["perturbation"].annotation)
+    for name, info in METRICS.items():
+        if info.family == "quality" or task not in info.task or info.needs == ("y", "lower", "upper"):
+            continue
+        way = {"higher": {"at_least": 0.0}, "lower": {"at_most": 1.0}, "target": {"between": [0.0, 1.0]}}[info.direction]
+        more: dict[str, Any] = {"over": ["sex", "sex*age_band"]} if info.family == "fairness" or name in (
+            "calibration_error_difference", "worst_group_calibration_error") else {}
+        if info.family == "robustness":
+            kind = next(one for one in sorted(kinds, key=len, reverse=True) if name.startswith(f"{one}_"))
+            more = {"perturbation": kind, **(_MORE[kind] if kind in _MORE else {"level": 0.1})}
+        found[info.family].append(bound(name, **way, **more))
+    found["drift"] += [copy.deepcopy(one) for family in ("performance", "fairness") for one in found[family] if one["metric"].endswith("_change")]
+    return {"evaluation.performance": found["performance"], "evaluation.robustness": found["robustness"],
+            "evaluation.fairness.bounds": found["fairness"], "evaluation.fairness.primary": found["fairness"][0]["metric"],
+            "evaluation.calibration": found["calibration"], "evaluation.drift": {
+                "against": ["production", "baseline"], "bounds": found["drift"],
+                "drifted_when": {"metric": "psi", "above": 0.25, "because": WHY}, "importance": {"top": 3, "rows": 200, "because": WHY}},
+            "evaluation.costs": {"false_positive": 1.0, "false_negative": 2.0, "because": WHY}}
+
+
+@pytest.mark.slow
+def test_every_metric_of_a_task_can_be_declared_and_is_judged(endings: Run, returns: Run, tmp_path: Path) -> None:
+    unmeasured = {"protected_flip": "no feature is computed from", "retrain_seed": "every seed", "missing_": "no feature may be missing"}
+    for run, make, task in ((endings, loan_endings, "multiclass"), (returns, loan_returns, "regression")):
+        folder = make(tmp_path, **every_bound(task))
+        store = run.prepared.work.artefacts
+        production = str(store.put_bytes(run.inputs["candidate_model"].manifest()))
+        store.put_bytes(run.inputs["features"].manifest())
+        store.put_bytes(run.prepared.dataset.manifest())
+        gates = judged_again(run, folder, production=production)
+        findings = [one for gate in gates.values() for one in gate.findings if not one.id.startswith("drift.baseline")]
+        errors = {one.id: one.note for one in findings if one.verdict is Verdict.ERROR}
+        assert not errors, errors
+        for one in findings:
+            if one.verdict is Verdict.NOT_APPLICABLE:
+                assert any(word in one.id and why in one.note for word, why in unmeasured.items()), one
+            elif one.verdict is not Verdict.INSUFFICIENT_DATA:
+                assert one.n and one.method and one.value is not None, one
+    load_definition(write_small_lender(tmp_path, **every_bound("binary")))
+
+
 def test_a_label_outside_the_classes_and_one_that_is_no_number_stop_the_data(tmp_path: Path) -> None:
     gone = loan_endings(tmp_path / "a", **{"data.target.classes": ["paid", "late", "ruined"]})
     assert {"label.undeclared", "label.kinds"} <= set(prepared_in(gone).failed()["label"])
@@ -198,6 +266,14 @@ def test_an_estimator_of_the_other_kind_is_refused_before_it_learns(returns: Run
         work = replace(run.prepared.work, definition=load_definition(folder))
         with pytest.raises(StageError, match=says):
             s3.produce(work, features=run.inputs["features"])
+
+
+def test_only_what_recorded_outcomes_can_tell_is_watched_in_production(endings: Run, returns: Run) -> None:
+    watched = [[one.metric for one in watched_bounds(run.prepared.work.definition.system)] for run in (endings, returns)]
+    assert watched == [["expected_calibration_error"], []]
+    for name in ("top_label_calibration_error", "prediction_slope"):
+        with pytest.raises(ComplianceError, match="not about the score of a favourable outcome"):
+            measure_calibration((name,), [0, 1], [0.2, 0.8])
 
 
 def test_classes_are_learned_as_numbers_whose_sign_says_what_is_good() -> None:

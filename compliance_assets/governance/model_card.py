@@ -24,7 +24,7 @@ from compliance_assets.trust.canonical import Digest, parse_canonical
 HEADINGS = ("Model details", "Intended use", "Factors", "Metrics", "Evaluation data", "Training data", "Quantitative analyses",
             "Ethical considerations", "Caveats and recommendations")
 NOT_ON_RECORD = "not on record"
-_RATES = ("accuracy", "precision", "recall", "specificity", "roc_auc")
+_RATES = ("accuracy", "precision", "recall", "specificity", "roc_auc", "macro_f1", "mae", "rmse", "bias")
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from compliance_assets.errors import OutOfTurn
 from compliance_assets.evidence.deployments import Slot, desired_state
+from compliance_assets.metrics.catalogue import METRICS
 from compliance_assets.metrics.drift import measure_drift
 from compliance_assets.metrics.profiles import Profile
 from compliance_assets.pipeline import River
@@ -188,14 +189,21 @@ def calibration(labels: Sequence[tuple[Decision, bool]], declared: System) -> tu
     if len(labels) < fewest:
         raise OutOfTurn(f"{len(labels)} outcomes are known, {fewest} are needed.", rule="enough labels", value=str(len(labels)),
                         remedy="Record outcomes: `compliance outcome ID favourable`.")
+    if not watched_bounds(declared):
+        return ()
     return measure_calibration([bound.metric for bound in watched_bounds(declared)],
                                np.array([happened for _, happened in labels], dtype=np.int64),
                                np.array([float(one.score) for one, _ in labels]))
 
 
 def watched_bounds(declared: System) -> tuple[Bound, ...]:
-    """The calibration bounds over everybody: callers need not say who belongs to which group, so bounds over groups are not watched."""
-    return tuple(bound for bound in declared.evaluation.calibration if not bound.over or bound.over == ("all",))
+    """The calibration bounds over everybody on the score of a favourable outcome: callers need not say who belongs to which group, and
+    people record whether an outcome was favourable, so bounds over groups, on the class that was named or on a predicted number are not
+    watched.
+    """
+    return tuple(bound for bound in declared.evaluation.calibration
+                 if (not bound.over or bound.over == ("all",)) and declared.data.target.task != "regression"
+                 and "binary" in METRICS[bound.metric].task)
 
 
 def overrides(river: River, system: str, slot: Slot) -> tuple[int, int, tuple[float, float] | None]:

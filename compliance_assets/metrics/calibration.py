@@ -27,7 +27,7 @@ from compliance_assets.metrics.intervals import (
     mover_difference,
     normal_mean,
 )
-from compliance_assets.metrics.measurement import GroupMeasurement, Measurement
+from compliance_assets.metrics.measurement import GroupMeasurement, Measurement, MeasurementRefused
 from compliance_assets.metrics.reliability import BINS, ReliabilityCurve, checked, curve_of
 
 _GROUPED = ("calibration_error_difference", "worst_group_calibration_error")
@@ -47,7 +47,9 @@ def measure_calibration(names: Sequence[str], y: Any, score: Any, attributes: Ma
     """
     checked_y, checked_score = checked(y, score)
     for name in names:
-        metric_info(name, "calibration")
+        if "binary" not in metric_info(name, "calibration").task:
+            raise MeasurementRefused(f"{name} is not about the score of a favourable outcome.", rule="metrics fit the task", value=name,
+                                     remedy="Measure it with the classes, or with the predicted number.")
     whole = _Rows(checked_y, checked_score, bins)
     measured = [_measure(name, whole, draws, seed) for name in names if name not in _GROUPED]
     for attribute in over:

@@ -39,7 +39,7 @@ _CURVE_POINTS = 101
 _SWEEP = (0.005, 0.01, 0.02, 0.05, 0.1)
 _SWEPT_ROWS = 2_000
 _BY_GROUP = ("accuracy", "precision", "recall", "specificity", "roc_auc", "brier_score")
-_PERMUTED = "error_distribution_distance"  # two hundred shuffles: made where a bound asks for it
+_BY_GROUP_OF_CLASSES = ("accuracy", "macro_f1", "brier_score")
 _OF_TOP = "top_label_calibration_error"
 _CALIBRATION = ("expected_calibration_error", "expected_calibration_error_debiased", "maximum_calibration_error",
                 "calibration_in_the_large", "calibration_slope", "brier_reliability")
@@ -75,8 +75,15 @@ def measured(system: System, y: Any, score: Any, attributes: Mapping[str, Any], 
         body |= {name: [as_json(one) for one in found[name]] for name in ("performance", "fairness", "calibration")}
         if table is not None:
             # Accuracy and its like are of the class that was named; what only two outcomes have is of favourable or not.
-            own = [as_json(one) for one in measure_multiclass(OF_CLASSES, as_text(outcome, system.data.target), table,
-                                                              system.data.target.classes or ())]
+            named, classes = as_text(outcome, system.data.target), system.data.target.classes or ()
+            own = [as_json(one) for one in measure_multiclass(OF_CLASSES, named, table, classes)]
+            for name in over:
+                member = membership(name, attributes)
+                for group, found_of in found[f"groups {name}"].items():
+                    rows = member == group
+                    of_classes = [as_json(one) for one in measure_multiclass(_BY_GROUP_OF_CLASSES, named[rows], table[rows], classes)]
+                    rest = [one for one in found_of["performance"] if one["metric"] not in _BY_GROUP_OF_CLASSES]
+                    found_of["performance"] = [*of_classes, *rest]
             names = {one["metric"] for one in own}
             body["performance"] = [*(one for one in own if one["metric"] != _OF_TOP),
                                    *(one for one in body["performance"] if one["metric"] not in names)]
@@ -98,11 +105,10 @@ def measured_numbers(system: System, y: Any, score: Any, attributes: Mapping[str
         errors = tuple(name for name, info in METRICS.items() if info.family == "performance" and info.task == {"regression"}
                        and "previous score" not in info.needs)
         decided = tuple(name for name, info in METRICS.items() if info.family == "fairness" and info.needs == ("group", "y", "prediction"))
-        quick = [name for name in REGRESSION_FAIRNESS if name != _PERMUTED]
         body["performance"] = [as_json(one) for one in measure_regression(errors, outcome, score)]
         body["confusion"], body["roc_curve"], body["score_histogram"] = _confusion(y, decision), [], _histogram(score, spread=score)
         body["fairness"] = [as_json(one) for one in (
-            *measure_regression_fairness(quick, outcome, score, attributes, over, expected_groups=expected),
+            *measure_regression_fairness(REGRESSION_FAIRNESS, outcome, score, attributes, over, expected_groups=expected),
             *measure_fairness(decided, y, decision, attributes, over, expected_groups=expected))]
         body["calibration"], body["reliability_curve"] = [as_json(prediction_slope(outcome, score))], []
         body["groups"] = {name: {} for name in over}

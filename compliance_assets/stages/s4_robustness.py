@@ -65,7 +65,7 @@ def _disturbed(seen: Holdout, bound: Perturbed, inputs: Inputs) -> tuple[Measure
     if place not in seen.disturbed and bound.perturbation == "missing_feature":
         seen.disturbed[place] = measure_missing_feature(
             bound.level, lambda frame: favourable_scores(seen.estimator, frame), seen.rows.frame, seen.label, seen.threshold, inputs,
-            attributes=seen.groups, over=bound.over, expected_groups=seen.expected, observed=_numbers(seen))
+            attributes=seen.groups, over=bound.over, expected_groups=seen.expected, score=seen.score, observed=_numbers(seen))
     elif place not in seen.disturbed:
         seen.disturbed[place] = measure_robustness(
             [Perturbation(cast(Kind, bound.perturbation), bound.level)], lambda frame: favourable_scores(seen.estimator, frame),

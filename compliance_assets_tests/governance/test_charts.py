@@ -29,6 +29,7 @@ from compliance_assets.governance.charts import (
     reading,
     reliability,
 )
+from compliance_assets.governance.charts.findings import name_words
 from compliance_assets.policy.gates import Finding, GateReport, Verdict, not_run
 from compliance_assets.policy.system import MinimumGroup
 
@@ -374,3 +375,20 @@ def test_a_table_cell_never_becomes_markup(cell: str) -> None:
     row = table.splitlines()[2]
     assert table.count("\n") == 3 and row.count("|") - row.count("\\|") == 3
     assert "<" not in row and "://" not in row and "![" not in row
+
+
+@pytest.mark.parametrize(("id", "what", "over"), [
+    ("robustness.sex.numeric_noise_mae_rise@0.05", "Numeric noise: error added", "sex · at 0.05"),
+    ("robustness.membership_inference_auc@300", "Membership inference AUC", "at 300"),
+    ("robustness.monotonicity_violation_rate@0.5-late_payments-falling", "Monotonicity violation rate", "at 0.5, late payments falling"),
+    ("robustness.protected_flip_decision_flip_rate@1e-05-age_band-proxies", "Protected flip: decisions flipped", "at 1e-05, age band proxies"),
+    ("fairness.sex*age_band.mae_ratio", "Mean absolute error ratio", "sex × age band"), ("performance.mae", "Mean absolute error", ""),
+    ("performance.r2", "R²", "")])
+def test_what_was_measured_is_said_in_words(id: str, what: str, over: str) -> None:
+    assert name_words(Finding(id, Verdict.PASS, value="0.1"), id.split(".")[0]) == (what, over)
+
+
+def test_a_predicted_number_has_no_reliability_curve_and_the_picture_says_so(filed: Filed) -> None:
+    report = filed["evaluation_report"][0]
+    assert "a predicted number" in reliability.svg({**report, "reliability_curve": []})
+    assert "a predicted number" not in reliability.svg(report)

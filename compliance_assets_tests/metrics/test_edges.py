@@ -9,7 +9,12 @@ from compliance_assets.errors import ComplianceError
 from compliance_assets.metrics.calibration import measure_calibration
 from compliance_assets.metrics.fairness import measure_fairness
 from compliance_assets.metrics.incumbent import measure_against_incumbent
+from compliance_assets.metrics.multiclass import NAMES as MULTICLASS
+from compliance_assets.metrics.multiclass import measure_multiclass
 from compliance_assets.metrics.performance import measure_performance
+from compliance_assets.metrics.regression import measure_regression
+from compliance_assets.metrics.regression_calibration import prediction_slope
+from compliance_assets.metrics.regression_fairness import measure_regression_fairness
 from compliance_assets.policy.gates import Verdict, judge
 from compliance_assets.policy.system import Bound, MinimumGroup
 
@@ -100,6 +105,64 @@ def test_scores_that_are_no_numbers_are_refused_everywhere():
     score[7] = np.nan
     for measure in (lambda: measure_performance(("roc_auc",), y, score, 0.5), lambda: measure_calibration(("brier_reliability",), y, score),
                     lambda: measure_fairness(("roc_auc_difference",), y, y, attributes, ("sex",), score=score)):
+        with pytest.raises(ComplianceError, match="not finite"):
+            measure()
+
+
+def several(n=300):
+    generator = np.random.default_rng(4)
+    table = generator.dirichlet([2, 1, 1], n)
+    return np.array(["a", "b", "c"])[[generator.choice(3, p=row) for row in table]], table
+
+
+@pytest.mark.parametrize(("breaks", "undefined"), [
+    (lambda y, p: (np.full(len(y), "a"), p), {"balanced_accuracy", "macro_roc_auc", "mcc"}),  # one class only
+    (lambda y, p: (y, np.tile([0.6, 0.2, 0.2], (len(y), 1))), {"macro_precision", "mcc"}),  # constant: everybody is named the same
+    (lambda y, p: (y[:0], p[:0]), set(MULTICLASS))])
+def test_of_several_classes_what_is_undefined_is_an_error_and_never_a_pass(breaks, undefined):
+    y, table = breaks(*several())
+    for one in measure_multiclass(MULTICLASS, y, table, ("a", "b", "c")):
+        if one.metric in undefined:
+            way = {"at_least": 0.0} if one.direction == "higher" else {"at_most": 9.0}
+            assert one.value is None and one.note, one
+            assert judge("p", one, Bound(metric=one.metric, judged_on="point", because="any value would do", **way)).verdict is Verdict.ERROR
+        elif one.metric != "top_label_calibration_error":
+            assert one.value is not None, one
+
+
+def test_ties_among_classes_go_to_the_first_one_and_are_not_counted_twice():
+    one = measure_multiclass(("accuracy",), ["a", "b", "c"], np.full((3, 3), 1 / 3), ("a", "b", "c"))[0]
+    assert one.value == pytest.approx(1 / 3)
+
+
+def numbers(n=300):
+    generator = np.random.default_rng(5)
+    observed = generator.normal(50, 10, n)
+    return observed, observed + generator.normal(0, 3, n), {"sex": np.resize(["female", "male"], n)}
+
+
+@pytest.mark.parametrize(("name", "way"), [("mae_ratio", {"at_most": 9.0}), ("average_score_ratio", {"at_least": 0.0}),
+                                           ("scoring_rate_ratio", {"at_least": 0.0}), ("error_distribution_distance", {"at_most": 1.0})])
+def test_of_a_number_no_edge_of_a_group_passes_the_fairness_gate(name, way):
+    y, predicted, attributes = numbers()
+    bound = Bound(metric=name, judged_on="point", because="any value would do", **way)
+    edges = {"absent": (attributes, {"sex": ("female", "male", "divers")}),
+             "one of a kind": ({"sex": np.concatenate([["divers"], attributes["sex"][1:]])}, None),
+             "unknown": ({"sex": np.array([None, *attributes["sex"][1:]], dtype=object)}, None)}
+    for edge, (groups, expected) in edges.items():
+        one = measure_regression_fairness((name,), y, predicted, groups, ("sex",), expected_groups=expected)[0]
+        assert verdict(one, bound, MINIMUM).verdict is Verdict.INSUFFICIENT_DATA, edge
+    alone = measure_regression_fairness((name,), y, predicted, {"sex": np.full(300, "female")}, ("sex",))[0]
+    assert verdict(alone, bound, MINIMUM).verdict is Verdict.ERROR
+
+
+def test_a_constant_prediction_and_one_that_is_no_number_are_no_good_prediction():
+    y, predicted, _ = numbers()
+    constant = {one.metric: one for one in measure_regression(("mae", "r2", "bias"), y, np.full(300, y.mean()))}
+    assert constant["r2"].value == pytest.approx(0.0, abs=1e-12) and constant["bias"].value == pytest.approx(0.0, abs=1e-9)
+    assert prediction_slope(y, np.full(300, 50.0)).value is None
+    predicted[3] = np.nan
+    for measure in (lambda: measure_regression(("mae",), y, predicted), lambda: prediction_slope(y, predicted)):
         with pytest.raises(ComplianceError, match="not finite"):
             measure()
 

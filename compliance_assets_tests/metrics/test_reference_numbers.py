@@ -15,7 +15,7 @@ import pytest
 
 from compliance_assets.metrics.fairness import measure_fairness
 from compliance_assets.metrics.performance import measure_performance
-from compliance_assets.metrics.quality import duplicate_keys, label_prevalence, split_row_overlap
+from compliance_assets.metrics.quality import completeness, duplicate_keys, label_prevalence, split_row_overlap
 from compliance_assets_tests.metrics.test_reference_data import ADULT, DATA, needs_adult, needs_german
 
 needs_taiwan = pytest.mark.skipif(not (DATA / "taiwan_default").is_dir(), reason=f"the Taiwan data set is not in {DATA}")
@@ -71,6 +71,21 @@ def test_adults_doubles_and_leaks_are_the_stated_ones(adult: tuple[pl.DataFrame,
     assert split_row_overlap({"train": train, "test": test}, columns).value == 26
 
 
+@needs_adult
+def test_adults_gaps_are_the_stated_ones(adult: tuple[pl.DataFrame, pl.DataFrame]) -> None:
+    stated = ({"workclass": 1836, "occupation": 1843, "country": 583}, {"workclass": 963, "occupation": 966, "country": 274})
+    for frame, missing in zip(adult, stated, strict=True):
+        known = frame.with_columns(pl.when(pl.col(name) == "?").then(None).otherwise(pl.col(name)).alias(name) for name in missing)
+        measured = completeness(known, [name for name in ADULT if name != "income"])
+        assert {group.name: round((1 - group.value) * group.n) for group in measured.groups if group.value < 1} == missing
+        assert measured.note == f"worst: {max(missing, key=lambda name: missing[name])}"
+
+
+@needs_taiwan
+def test_taiwans_doubles_appear_once_the_number_is_dropped(taiwan: pl.DataFrame) -> None:
+    assert (duplicate_keys(taiwan, taiwan.columns).value, duplicate_keys(taiwan.drop("ID"), taiwan.columns[1:]).value) == (0, 35)
+
+
 @needs_german
 def test_germans_good_rates_and_ratios_are_the_stated_ones(german: pl.DataFrame) -> None:
     good = (german["a21"] == "1").to_numpy().astype(int)
@@ -124,6 +139,30 @@ def test_the_official_split_of_adult_gives_the_stated_error(adult: tuple[pl.Data
     assert 100 * (1 - accuracy.value) == pytest.approx(14.70, abs=0.1)
 
 
+@needs_adult
+@baselines
+def test_boosting_on_the_official_split_of_adult_gives_the_stated_error(adult: tuple[pl.DataFrame, pl.DataFrame]) -> None:
+    from sklearn.ensemble import HistGradientBoostingClassifier
+
+    both = typed(pl.concat(adult).drop("income"))
+    train, test = both.head(adult[0].height), both.tail(adult[1].height)
+    y = [(frame["income"] == ">50K").to_numpy().astype(int) for frame in adult]
+    score = HistGradientBoostingClassifier(categorical_features="from_dtype", random_state=0).fit(train, y[0]).predict_proba(test)[:, 1]
+    auc, accuracy = measure_performance(("roc_auc", "accuracy"), y[1], score, 0.5)
+    assert auc.value == pytest.approx(0.9272, abs=0.001) and 100 * (1 - accuracy.value) == pytest.approx(12.91, abs=0.1)
+
+
+STATED_BY_GROUP = {
+    ("adult", "linear"): {"Male": (0.2552, 0.617, 0.0974, 0.8825), "Female": (0.075, 0.5105, 0.0216, 0.9334)},
+    ("adult", "boosted"): {"Male": (0.259, 0.6681, 0.0805, 0.9117), "Female": (0.0807, 0.5879, 0.0184, 0.9494)},
+    ("german", "linear"): {"male": (0.1928, 0.4188, 0.1062, 0.7853), "female": (0.2774, 0.5046, 0.1542, 0.7957)},
+    ("german", "boosted"): {"male": (0.2362, 0.5183, 0.1283, 0.7884), "female": (0.2645, 0.5046, 0.1343, 0.76)},
+    ("taiwan", "linear"): {"2": (0.0623, 0.2187, 0.0213, 0.7154), "1": (0.0919, 0.2645, 0.0369, 0.7274)},
+    ("taiwan", "boosted"): {"2": (0.1105, 0.3617, 0.0446, 0.7821), "1": (0.1385, 0.3874, 0.0592, 0.7785)},
+}
+"""Selection rate, true and false positive rate, area under the curve of the rows that each fold left out, decided at 0.5."""
+
+
 @baselines
 @pytest.mark.parametrize(("name", "make", "auc", "deviation", "brier", "precision"), [
     ("adult", linear, 0.9066, 0.0017, 0.1017, 0.7665), ("adult", boosted, 0.9298, 0.0017, 0.0871, 0.8318),
@@ -138,11 +177,19 @@ def test_five_folds_lie_in_the_stated_band(name: str, make: Any, auc: float, dev
     target, positive = {"adult": ("income", ">50K"), "german": ("a21", "2"), "taiwan": ("default.payment.next.month", 1)}[name]
     y = (frame[target] == positive).to_numpy().astype(int)
     seen = typed(frame.drop(target, "ID", strict=False)) if make is boosted else frame.drop(target, "ID", strict=False)
-    found = []
+    found, left_out = [], np.zeros(len(y))
     for train, test in StratifiedKFold(5, shuffle=True, random_state=0).split(y, y):
         score = make(seen).fit(seen[train], y[train]).predict_proba(seen[test])[:, 1]
+        left_out[test] = score
         found.append([one.value for one in measure_performance(("roc_auc", "brier_score", "average_precision"), y[test], score, 0.5)])
     means = np.mean(found, axis=0)
     assert abs(means[0] - auc) <= 2 * deviation / np.sqrt(5) + 0.002
     assert abs(means[1] - brier) <= 0.004
     assert abs(means[2] - precision) <= 0.02
+    sex = frame["a9"].replace_strict({"A92": "female"}, default="male") if name == "german" else frame["sex" if name == "adult" else "SEX"]
+    decided, tolerance = (left_out >= 0.5).astype(int), 0.04 if name == "german" else 0.01
+    measured = measure_fairness(("selection_rate_difference", "equal_opportunity_difference", "false_positive_rate_difference",
+                                 "roc_auc_difference"), y, decided, {"sex": sex}, ("sex",), score=left_out)
+    for place, one in enumerate(measured):
+        for group in one.groups:
+            assert group.value == pytest.approx(STATED_BY_GROUP[name, make.__name__][group.name][place], abs=tolerance), (one.metric, group)

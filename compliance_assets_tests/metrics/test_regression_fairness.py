@@ -119,3 +119,21 @@ def test_the_slope_is_scipys_and_a_constant_has_none():
     assert dict(found.detail)["intercept"] == pytest.approx(theirs.intercept, abs=1e-8)
     assert (found.upper - found.lower) / 2 == pytest.approx(1.96 * theirs.stderr, rel=0.1)
     assert prediction_slope(y, np.ones(2000)).value is None
+
+
+def test_the_permutation_test_gives_the_p_value_of_shuffled_rows_and_no_false_alarm():
+    from scipy.stats import ks_2samp
+
+    generator = np.random.default_rng(11)
+    error, sex = generator.standard_normal(120).round(1), np.repeat(["f", "m"], 60)
+    error[:60] += 0.25
+    one = measure_regression_fairness(("error_distribution_distance",), np.zeros(120), error, {"sex": sex}, ("sex",))[0]
+    shuffled = [ks_2samp(*np.split(generator.permutation(error), 2)).statistic for _ in range(400)]
+    expected = np.mean(np.array(shuffled) >= one.value - 1e-12)
+    assert dict(one.detail)["permutation_p"] == pytest.approx(expected, abs=0.1)
+    many = generator.standard_normal(60_000)
+    same = measure_regression_fairness(("error_distribution_distance",), np.zeros(60_000), many, {"sex": np.resize(["f", "m", "x"], 60_000)}, ("sex",))
+    assert dict(same[0].detail)["permutation_p"] > 0.02
+    many[::3] += 0.1
+    other = measure_regression_fairness(("error_distribution_distance",), np.zeros(60_000), many, {"sex": np.resize(["f", "m", "x"], 60_000)}, ("sex",))
+    assert dict(other[0].detail)["permutation_p"] < 0.01

@@ -38,6 +38,7 @@ from compliance_assets.governance.charts.reading import (
     measured,
     shown,
     sign_of,
+    strength_words,
     words,
 )
 from compliance_assets.policy.gates import Finding, GateReport
@@ -79,7 +80,7 @@ def _panel(finding: Finding, gate: str) -> Panel:
     id, _, level = finding.id.removeprefix(f"{gate}.").partition("@")
     *over, metric = id.split(".")
     aside = ", ".join(_COMPARED_WITH[part] if part in _COMPARED_WITH else group_words(part) for part in over)
-    title = words(metric) + (f", {level}" if level else "")
+    title = words(metric) + (f", {strength_words(level).removeprefix('at ')}" if level else "")
     if measured(finding.value) is None:
         return Panel(title, aside, finding, (), finding.note or NOT_MEASURED)
     whole = Bar("all rows", measured(finding.value), measured(finding.lower), measured(finding.upper),

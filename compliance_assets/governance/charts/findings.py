@@ -42,6 +42,7 @@ from compliance_assets.governance.charts.reading import (
     measured,
     shown,
     sign_of,
+    strength_words,
     words,
 )
 from compliance_assets.policy.gates import SEVERITY, Finding, GateReport
@@ -57,7 +58,7 @@ def name_words(finding: Finding, gate: str) -> tuple[str, str]:
     level = finding.id.split("@")[1] if "@" in finding.id else ""
     if finding.id == gate:
         return "The whole gate", ""
-    over = [group_words(".".join(parts[:-1])), f"at {level}" if level else ""]
+    over = [group_words(".".join(parts[:-1])), strength_words(level)]
     return words(parts[-1]), " · ".join(part for part in over if part)
 
 

@@ -20,7 +20,8 @@ NARROW = 0.05
 
 _MOST = 1e100
 _BAND = re.compile(r"\[\s*([^,\]]+),\s*([^\]]+)\]")
-_SHORT = {"roc_auc": "ROC AUC", "psi": "PSI", "ks": "KS distance", "mcc": "Matthews correlation", "f1": "F1"}
+_SHORT = {"roc_auc": "ROC AUC", "psi": "PSI", "ks": "KS distance", "mcc": "Matthews correlation", "f1": "F1", "mae": "Mean absolute error",
+          "rmse": "Root mean squared error", "r2": "R²", "mape": "Mean absolute percentage error", "macro_f1": "Macro F1"}
 _SIGNS: dict[Verdict, tuple[Sign, str]] = {
     Verdict.PASS: ("pass", "pass"), Verdict.NOT_APPLICABLE: ("none", "not applicable"), Verdict.NOT_RUN: ("none", "not run"),
     Verdict.INCONCLUSIVE: ("open", "inconclusive"), Verdict.INSUFFICIENT_DATA: ("open", "too few rows"),
@@ -78,8 +79,17 @@ def words(name: str) -> str:
     if name in _SHORT:
         return _SHORT[name]
     said = name.replace("_decision_flip_rate", ": decisions flipped").replace("_auc_drop", ": AUC lost")
-    said = said.replace("roc_auc", "ROC AUC").replace("*", " × ").replace("_", " ").strip()
+    said = said.replace("_mae_rise", ": error added").replace("roc_auc", "ROC AUC").replace("inference_auc", "inference AUC")
+    said = said.replace("mae_", "mean absolute error ")
+    said = said.replace("rmse_", "root mean squared error ").replace("*", " × ").replace("_", " ").strip()
     return said[:1].upper() + said[1:]
+
+
+def strength_words(level: str) -> str:
+    """How hard a disturbance was, as its finding is named: `0.05`, `300` rows or seeds, `0.5-late_payments-falling`."""
+    found = re.fullmatch(r"(\d[\d.]*(?:e[-+]\d+)?)?-?(.*)", level)
+    strength, about = (found[1] or "", found[2]) if found else ("", level)
+    return ", ".join(part for part in (f"at {strength}" if strength else "", group_words(about).replace("-", " ")) if part)
 
 
 def group_words(name: str) -> str:

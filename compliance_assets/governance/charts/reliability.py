@@ -55,7 +55,7 @@ class Curve:
 
 def read_curves(report: Mapping[str, Any]) -> tuple[Curve, ...]:
     """Everybody first, then each group; empty where nothing was measured."""
-    if "reliability_curve" not in report:
+    if "reliability_curve" not in report or not report["reliability_curve"]:
         return ()
     found = [Curve("all", "everybody", field(report, "rows"), _points(report), _error(report))]
     if "groups" in report:
@@ -102,8 +102,10 @@ def _draw(overall: Sequence[Curve], groups: Sequence[Curve], more: int, report: 
     top = sheet.heading(TITLE, f"holdout, {shown(field(report, 'rows'))} rows · equal-mass bins · bars: 95 % Wilson intervals · "
                                "dashed: score = share that turned out favourable")
     if not overall:
-        sheet.lines(MARGIN, top + 24, why_not(report), WIDTH - 2 * MARGIN)
-        return sheet.finish(NAME, TITLE, why_not(report), top + 60)
+        why = f"{NOT_MEASURED}: no scores, or a predicted number, of which no share turns out favourable" if (
+            "reliability_curve" in report) else why_not(report)
+        sheet.lines(MARGIN, top + 24, why, WIDTH - 2 * MARGIN)
+        return sheet.finish(NAME, TITLE, why, top + 60)
     left, y = MARGIN + 52.0, top + 24
     _large(sheet, overall[0], left, y)
     bottom = _histogram(sheet, report, left, y + _SIDE + 10)

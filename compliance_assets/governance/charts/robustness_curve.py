@@ -63,7 +63,8 @@ def chart(report: Mapping[str, Any]) -> Chart:
 def _plot(sheet: Drawing, title: str, points: Sequence[Point], x: float, y: float, room: float) -> float:
     sheet.text(x, y, title, bold=True)
     if not points:
-        return sheet.lines(x, y + 22, f"{NOT_MEASURED}: no feature is a number, or the model takes no noisy row", room) + 10
+        why = "no number among the features, no noisy row is taken, or a number is predicted"
+        return sheet.lines(x, y + 22, f"{NOT_MEASURED}: {why}", room) + 10
     top, left, wide = y + 14, x + _LEFT, room - _LEFT - 12
     highest = max(part for one in points for part in (one.value, one.upper) if part is not None)
     end, scale = ticks(max(highest, 1e-4))
