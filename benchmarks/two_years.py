@@ -71,8 +71,8 @@ class Truth:
     """From when which model answered."""
 
 
-def project(root: Path) -> River:
-    """Two systems, each in an environment of its own; the first one run once up to its approval."""
+def project(root: Path, since: datetime | None = None) -> River:
+    """Two systems, each in an environment of its own; the first one run once up to its approval. `since`: when it was founded; else now."""
     write_small_lender(root)
     for path in sorted((root / "systems" / SYSTEM).rglob("*")):
         target = root / "systems" / OTHER / path.relative_to(root / "systems" / SYSTEM)
@@ -80,7 +80,7 @@ def project(root: Path) -> River:
         if path.is_file() and path.suffix in (".yaml", ".py", ".json"):
             text = path.read_text().replace(SYSTEM, OTHER)
             target.write_text(text.replace("environment: production", f"environment: {ELSEWHERE}"))
-    home, now = Home.create(root / ".compliance"), datetime.now().astimezone()
+    home, now = Home.create(root / ".compliance"), since or datetime.now().astimezone()
     organisation = demonstration_organisation(home, "Two Lenders", PEOPLE, ENGINEER, "engineer", free_ports(), now)
     second = organisation.environments["production"]
     ports = second.serves.model_copy(update={"port": 9301, "admin_port": 9302, "server_ports": (9303, 9304)})
@@ -370,14 +370,10 @@ def measured(found: Any) -> dict[str, Any]:
     }
 
 
-def main(folder: Path, releases: int, seed: int) -> None:
-    root = folder / "world"
-    root.mkdir(parents=True)
-    river = project(root)
-    began = datetime.now().astimezone() + timedelta(hours=1)
-    latest = began + timedelta(days=DAYS)
+def lived(river: River, began: datetime, releases: int, seed: int) -> dict[str, History]:
+    """Two years from `began` on, on record: this many releases of the two systems in turn."""
     histories = {name: History(river, name, seed * 10 + place) for place, name in enumerate((SYSTEM, OTHER))}
-    start, each = time.monotonic(), releases // 2
+    each = releases // 2
     names, weights = zip(*OUTCOMES, strict=True)
     groups: dict[str, dict[str, str]] = {SYSTEM: {}, OTHER: {}}
     for k in range(each):
@@ -391,6 +387,17 @@ def main(folder: Path, releases: int, seed: int) -> None:
                 outcome = "fairness"
                 one.draw.seed(4)  # planted: the same attribute twice running
             one.release(k, began + timedelta(days=DAYS * k / each), outcome, groups[name])
+    return histories
+
+
+def main(folder: Path, releases: int, seed: int) -> None:
+    root = folder / "world"
+    root.mkdir(parents=True)
+    river = project(root)
+    began = datetime.now().astimezone() + timedelta(hours=1)
+    latest = began + timedelta(days=DAYS)
+    start = time.monotonic()
+    histories = lived(river, began, releases, seed)
     size = river.archive.ledger.size
     print(f"{size} records of {releases} releases in {time.monotonic() - start:.0f} s")
     river = replace(open_river(root, writer=False), now=lambda: latest)

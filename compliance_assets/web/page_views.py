@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from datetime import UTC, datetime
@@ -36,6 +37,7 @@ from compliance_assets.web.passkey_views import deciding, enrol
 from compliance_assets.web.rendering import PRIVATE, RUN, page
 from compliance_assets.web.turns import turn
 
+PER_PAGE = 25
 Asked = Mapping[str, str]
 View = Callable[[River, Asked, Mapping[str, Any]], Response]
 
@@ -85,11 +87,16 @@ def _model_card(river: River, asked: Asked, common: Mapping[str, Any]) -> Respon
 
 def _releases(river: River, asked: Asked, common: Mapping[str, Any]) -> Response:
     names = [asked["system"]] if "system" in asked else list(river.systems)
+    before = _asked(asked, "before") if "system" in asked else ""
+    until = _number(before, "An entry") if before else None
     listed = []
     for name in names:
         river.definition(name)
-        state = answering(river, name)
-        listed.append((name, [(one, fate(river, one, state), rule_named(one.tip.body.stage)) for one in candidates(river, name)]))
+        state, known = answering(river, name), candidates(river, name)
+        start = bisect_left(known.tips, -until + 1, key=lambda tip: -tip.index) if until is not None else 0
+        shown = known[start:start + PER_PAGE]
+        further = shown[-1].index if start + PER_PAGE < len(known) else None
+        listed.append((name, [(one, fate(river, one, state), rule_named(one.tip.body.stage)) for one in shown], len(known), start, further))
     return _show("releases.html", river, common, section="releases", systems=listed)
 
 

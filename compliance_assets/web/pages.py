@@ -12,7 +12,6 @@ import logging
 import re
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -144,8 +143,7 @@ class Pages:
     def _shown(self, view: View, request: Request, parts: dict[str, Any], common: dict[str, Any]) -> Response:
         """The one place where a refusal of the house becomes a page."""
         try:
-            river = self._project.river()
-            river = replace(river, archive=river.archive.for_one_reading())
+            river = self._project.now()
             # What stands after the ? is told apart from the address, so that it can never take the place of a checked part of it.
             return view(river, {**{f"?{name}": value for name, value in request.query_params.items()}, **parts}, common)
         except ComplianceError as error:

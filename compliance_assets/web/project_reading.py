@@ -14,6 +14,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from compliance_assets.errors import ComplianceError
+from compliance_assets.evidence.remembered import Remembered
+from compliance_assets.governance.dashboard.history import stage_facts
 from compliance_assets.pipeline import River, open_river
 from compliance_assets.policy.browsers import DeclaredPages
 from compliance_assets.policy.definition import JUDGING_FILES, JUDGING_ROOMS, PACKAGE_ROOT, find_systems
@@ -29,6 +31,7 @@ class ProjectReading:
         self.root, self._home = root, home
         self._lock = threading.Lock()
         self._river: River | None = None
+        self._remembered: tuple[object, Remembered] | None = None
         self._people: Stamp = ()
         self._declared: Stamp = ()
 
@@ -42,6 +45,17 @@ class ProjectReading:
                 self._river = replace(self._river, _definitions={})
             self._people, self._declared = people, declared
             return self._river
+
+    def now(self) -> River:
+        """The project as a page reads it: its archive brought up to date, with everything that this process verified before."""
+        river = self.river()
+        ledger = river.archive.ledger
+        with self._lock:
+            whose = (ledger.store.where, ledger.log_public)
+            if self._remembered is None or self._remembered[0] != whose:
+                self._remembered = (whose, Remembered((stage_facts,)))
+            remembered = self._remembered[1]
+        return replace(river, archive=river.archive.for_one_reading(remembered))
 
     def declared_pages(self) -> DeclaredPages | None:
         """Where the trust policy in force says that these pages answer. None where it says nothing, or cannot be read now."""
