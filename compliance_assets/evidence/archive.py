@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from compliance_assets.errors import ClockError, ComplianceError, LedgerCorrupt, UntrustedEvidence
@@ -58,6 +58,11 @@ class Record:
     def digest(self) -> Digest:
         return self.statement.digest
 
+    @cached_property
+    def moment(self) -> datetime:
+        """When it says that it was made."""
+        return parse_rfc3339(_moment(self.body))
+
 
 @dataclass
 class Archive:
@@ -71,6 +76,8 @@ class Archive:
     _reigns: tuple[int, tuple[tuple[int, Organisation], ...]] = field(default=(-1, ()), repr=False)
     _once: dict[tuple[str, str], tuple[Record, ...]] | None = field(default=None, repr=False)
     """Lists that were read and proved already; only in a copy `for_one_reading`."""
+    _noted: dict[object, Any] | None = field(default=None, repr=False)
+    """What else was found out; only in such a copy."""
     _remembered: Remembered | None = field(default=None, repr=False)
     """What this process verified before; only in a copy `for_one_reading`."""
 
@@ -88,7 +95,7 @@ class Archive:
         """
         if remembered is not None:
             remembered.catch_up(self)
-        return replace(self, _once={}, _remembered=remembered)
+        return replace(self, _once={}, _noted={}, _remembered=remembered)
 
     # ------------------------------------------------------------------------------------------------ authenticity
 
@@ -287,9 +294,18 @@ class Archive:
         """What `reader` reads from a record; where it was read and kept before, that."""
         return reader(record) if self._remembered is None else self._remembered.fact(record, reader)
 
-    def newest(self, kind: str, system: str, outcome: str) -> Iterator[int] | None:
-        """Ledger indices of what fits, newest first; None where nothing is remembered, and each entry must be looked at."""
-        return None if self._remembered is None else self._remembered.newest(kind, system, outcome)
+    def once(self, key: object, make: Callable[[], T]) -> T:
+        """What `make` finds: found once in one reading, else each time."""
+        if self._noted is None:
+            return make()
+        if key not in self._noted:
+            self._noted[key] = make()
+        found: T = self._noted[key]
+        return found
+
+    def newest(self, before: int, kind: str, system: str, outcome: str) -> Iterator[int] | None:
+        """Indices of what fits below `before`, newest first; None where nothing is remembered, and each entry must be looked at."""
+        return None if self._remembered is None else self._remembered.newest(before, kind, system, outcome)
 
     def derived(self, key: object, make: Callable[[], T]) -> T:
         """What `make` derives from the records alone, of this size of the ledger; where it was derived before, that."""

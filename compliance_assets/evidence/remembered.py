@@ -16,12 +16,13 @@ from __future__ import annotations
 import heapq
 import threading
 import time
+from bisect import bisect_left
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from compliance_assets.errors import ComplianceError, LedgerCorrupt, UntrustedEvidence
+from compliance_assets.errors import Busy, ComplianceError, LedgerCorrupt, UntrustedEvidence
 from compliance_assets.evidence import records
 from compliance_assets.evidence.archive import Archive, Record
 from compliance_assets.evidence.kept_record import KeptRecord, Words
@@ -32,9 +33,11 @@ from compliance_assets.trust.merkle import Checkpoint, Frontier, leaf_hash
 
 T = TypeVar("T")
 Reader = Callable[[Record], Any]
-LEAF, AT_ONCE, MOST_WHOLE = 32, 500, 512
+LEAF, AT_ONCE, A_FEW, MOST_WHOLE = 32, 500, 50, 512
 LOOKS_AGAIN = 600.0
 """Seconds after which every body is hashed again although the file does not seem to have changed."""
+PATIENCE = 3.0
+"""Seconds for which a request waits while another one verifies what is new."""
 WAITS = 0.1
 """Seconds for which a request waits for that: a small ledger is done by then, and what was edited is refused at once."""
 
@@ -57,6 +60,7 @@ class Remembered:
         self._whole: OrderedDict[int, Record] = OrderedDict()
         self._derived: dict[Any, tuple[int, Any]] = {}
         self._lock = threading.RLock()
+        self._read, self._of = 0, 0
         self._look: threading.Thread | None = None
         self._seen: tuple[Any, ...] = ()
         self._looked_at, self._pause = 0.0, 0.0
@@ -66,7 +70,11 @@ class Remembered:
 
     def catch_up(self, archive: Archive) -> None:
         """Read and verify what is new. Raises `LedgerCorrupt` where the ledger is not the one verified before, grown."""
-        with self._lock:
+        if not self._lock.acquire(timeout=PATIENCE):
+            raise Busy(f"{self._read} of {self._of} ledger entries have been verified since these pages were started; nothing is shown "
+                       "before all of them are.", rule="verified since start", value=f"{self._read}/{self._of}",
+                       remedy="Wait, and load this page again.")
+        try:
             stamp = _stamp(archive.ledger.store.where)
             with archive.ledger.reading() as (rows, _, head, _):
                 if head.size < self.size:
@@ -82,6 +90,8 @@ class Remembered:
                 self._look = threading.Thread(target=self._look_again, args=(archive,), daemon=True)
                 self._look.start()
             look = self._look
+        finally:
+            self._lock.release()
         if look is not None:
             look.join(WAITS)
         if self._problem is not None:
@@ -100,6 +110,7 @@ class Remembered:
                 leaves += leaf
         if frontier.size != head.size or frontier.root != head.root:
             raise self._changed(archive, f"its {head.size} entries are not those that were signed")
+        self._read, self._of = self.size, head.size
         # (2) Each new entry says what its columns say, and is signed by whom it must be; what is not counts for nothing.
         fresh: list[tuple[Sequence[tuple[str, str]], Record]] = []
         strangers: list[tuple[int, str, str]] = []
@@ -109,6 +120,7 @@ class Remembered:
                 at = (entry.index - self.size) * LEAF
                 if leaf_hash(entry.body) != bytes(leaves[at:at + LEAF]):
                     raise self._changed(archive, f"entry {entry.index} changed while it was read")
+                self._read = entry.index
                 try:
                     fresh.append(self._verified(archive, entry))
                 except LedgerCorrupt:
@@ -149,8 +161,10 @@ class Remembered:
                 size = len(leaves) // LEAF
                 if head.size < size:
                     raise self._changed(archive, f"it has {head.size} entries, and had {size}: entries were cut off")
-                for start in range(0, size, AT_ONCE):
-                    end = min(start + AT_ONCE, size)
+                for start in range(0, size, A_FEW):
+                    if start:
+                        time.sleep(0.002)  # requests go before
+                    end = min(start + A_FEW, size)
                     found = rows.bodies(start, end)
                     for place, (index, body, leaf) in enumerate(found):
                         if index != start + place or leaf_hash(body) != leaves[index * LEAF:(index + 1) * LEAF] or leaf != leaf_hash(body):
@@ -191,14 +205,13 @@ class Remembered:
         """Every trusted record of one kind about one system, oldest first."""
         return tuple(self._lists.get((f"kind:{kind}", system), ()))
 
-    def newest(self, kind: str, system: str, outcome: str) -> Iterator[int]:
-        """Ledger indices of what fits, newest first; empty fits everything. What nobody trusted signed has no outcome."""
-        lists = [reversed([record for record in found if record.body.outcome == outcome] if outcome else found)
-                 for (name, of), found in self._lists.items()
+    def newest(self, before: int, kind: str, system: str, outcome: str) -> Iterator[int]:
+        """Indices of what fits below `before`, newest first; empty fits everything. What nobody trusted signed has no outcome."""
+        lists = [_backwards(found, before, outcome) for (name, of), found in list(self._lists.items())
                  if name.startswith("kind:") and kind in ("", name[5:]) and system in ("", of) and (not outcome or name == "kind:stage")]
         strangers = [] if outcome else [index for index, said, of in reversed(self._strangers)
-                                        if kind in ("", said) and system in ("", of)]
-        return heapq.merge(*((record.index for record in found) for found in lists), strangers, reverse=True)
+                                        if index < before and kind in ("", said) and system in ("", of)]
+        return heapq.merge(*lists, strangers, reverse=True)
 
     def fact(self, record: Record, reader: Callable[[Record], T]) -> T:
         """What `reader` reads from a record: at once, if it is one of `readers` and the record is kept."""
@@ -231,6 +244,12 @@ class Remembered:
             known = self._derived[key] = (size, make())
         made: T = known[1]
         return made
+
+
+def _backwards(found: Sequence[Record], before: int, outcome: str) -> Iterator[int]:
+    for place in range(bisect_left(found, before, key=lambda record: record.index) - 1, -1, -1):
+        if not outcome or found[place].body.outcome == outcome:
+            yield found[place].index
 
 
 def _names(subjects: Subjects) -> list[tuple[str, str]]:

@@ -170,7 +170,7 @@ def fate(river: River, one: Candidate, state: DesiredState | None = None) -> Fat
         word: State = "rejected" if body.stage == "pre_deployment_approval" else "refused"
         return Fate(word, f"{'Rejected by people' if word == 'rejected' else f'Refused at {rule.title.lower()}'}: "
                           f"{'; '.join(one.failures[:3]) or 'no finding was recorded'}", index)
-    head = river.head(one.system, rule.makes)
+    head = river.archive.once(("head", one.system, rule.makes), lambda: river.head(one.system, rule.makes))
     if body.definition != river.definition(one.system).digest or head != body.output:
         return Fate("past", f"Ended after {rule.title.lower()}: a later candidate or definition stands in its place.", index)
     if body.stage == "integration_testing":

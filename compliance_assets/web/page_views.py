@@ -17,8 +17,8 @@ from compliance_assets.governance.alerts.keeping import alerts_of
 from compliance_assets.governance.alerts.rules import RULES
 from compliance_assets.governance.artefact_view import shown_artefact
 from compliance_assets.governance.candidates import answering, candidate_at, candidates, fate, latest
+from compliance_assets.governance.dashboard.measured import measured
 from compliance_assets.governance.dashboard.measures import WINDOW
-from compliance_assets.governance.dashboard.summary import remembered
 from compliance_assets.governance.documents import KINDS, document
 from compliance_assets.governance.documents.human_parts import written
 from compliance_assets.governance.finding_rows import rows
@@ -103,7 +103,7 @@ def _releases(river: River, asked: Asked, common: Mapping[str, Any]) -> Response
 def _dashboard(river: River, asked: Asked, common: Mapping[str, Any]) -> Response:
     names = [asked["system"]] if "system" in asked else list(river.systems)
     return _show("dashboard.html", river, common, section="dashboard", days=WINDOW.days,
-                 shown=[(river.definition(name).system, remembered(river, name)) for name in names])
+                 shown=[(river.definition(name).system, measured(river, name)) for name in names])
 
 
 def _alerts(river: River, asked: Asked, common: Mapping[str, Any]) -> Response:
