@@ -30,15 +30,19 @@ from compliance_assets.evidence.records import Decision, DeploymentStep, StageRe
 from compliance_assets.governance.alerts.rules import trends
 from compliance_assets.governance.dashboard.summary import dashboard
 from compliance_assets.governance.founding import demonstration_organisation, found
+from compliance_assets.governance.proposing import propose_definition
 from compliance_assets.governance.questions.catalogue import QUESTIONS, ask
 from compliance_assets.pipeline import River, open_river
 from compliance_assets.policy.gates import Finding, GateReport, Verdict, not_run
 from compliance_assets.policy.river import RIVER, rule_named
+from compliance_assets.serving.inference_log import InferenceLog
+from compliance_assets.serving.sealing import seal
 from compliance_assets.trust.canonical import Digest, canonical_json, digest_of, parse_canonical, rfc3339, sha256_bytes
 from compliance_assets.trust.keys import SigningKey
 from compliance_assets.trust.signatures import PAYLOAD_TYPE, Envelope, pae, person_signature, sign_envelope
 from compliance_assets.trust.sshsig import APPROVAL_NAMESPACE, ssh_sign
 from compliance_assets_tests.project import ENGINEER, PEOPLE, SYSTEM, approve_definition, decide, free_ports, run_to, step
+from compliance_assets_tests.serving.test_inference_log import A_DECISION
 from compliance_assets_tests.small_lender import write_small_lender
 
 OTHER, ELSEWHERE = "other_lender", "elsewhere"
@@ -61,7 +65,17 @@ class Truth:
     blocked: list[tuple[str, datetime]] = field(default_factory=list)
     latency: list[tuple[datetime, float, int]] = field(default_factory=list)
     drift: float = 0.0
-    returns: list[datetime] = field(default_factory=list)
+    returns: list[tuple[datetime, bool]] = field(default_factory=list)
+    """When, and was it an emergency."""
+    proposed: list[datetime] = field(default_factory=list)
+    not_in_force: int = 0
+    """Stage records made under a definition that nobody had approved yet."""
+    overdue: int = 0
+    """Log files that should be gone."""
+    made: list[tuple[str, str, datetime]] = field(default_factory=list)
+    """What was made by which stage and when, in the order of the ledger."""
+    rolled_out: dict[str, dict[str, str]] = field(default_factory=dict)
+    """By model: what its release rests on."""
     executed: int = 0
     reused: int = 0
     evaluations: Counter[int] = field(default_factory=Counter)
@@ -71,8 +85,8 @@ class Truth:
     """From when which model answered."""
 
 
-def project(root: Path) -> River:
-    """Two systems, each in an environment of its own; the first one run once up to its approval."""
+def project(root: Path, since: datetime | None = None) -> River:
+    """Two systems, each in an environment of its own; the first one run once up to its approval. `since`: when it was founded; else now."""
     write_small_lender(root)
     for path in sorted((root / "systems" / SYSTEM).rglob("*")):
         target = root / "systems" / OTHER / path.relative_to(root / "systems" / SYSTEM)
@@ -80,7 +94,7 @@ def project(root: Path) -> River:
         if path.is_file() and path.suffix in (".yaml", ".py", ".json"):
             text = path.read_text().replace(SYSTEM, OTHER)
             target.write_text(text.replace("environment: production", f"environment: {ELSEWHERE}"))
-    home, now = Home.create(root / ".compliance"), datetime.now().astimezone()
+    home, now = Home.create(root / ".compliance"), since or datetime.now().astimezone()
     organisation = demonstration_organisation(home, "Two Lenders", PEOPLE, ENGINEER, "engineer", free_ports(), now)
     second = organisation.environments["production"]
     ports = second.serves.model_copy(update={"port": 9301, "admin_port": 9302, "server_ports": (9303, 9304)})
@@ -107,6 +121,7 @@ class History:
         self.decision: Decision = next(one.body for one in river.archive.of_kind("decision", SYSTEM) if one.body.scope.purpose == "release")
         self.definition = river.definition(system).digest
         self.environment = river.definition(system).system.deployment.environment
+        self.bound, self.in_force = 0.75, True
         self.batch: list[NewEntry] = []
         self.answering: dict[str, Any] = {}
         self.head = river.archive.head()
@@ -141,11 +156,14 @@ class History:
         made = body.model_copy(update={
             "system": self.system, "outcome": "passed" if passed else "failed", "run": f"run-{self.system}-{k}", "output": output,
             "started": rfc3339(at - timedelta(minutes=1)), "finished": rfc3339(at), "inputs": inputs, "definition": str(self.definition),
+            "definition_in_force": self.in_force,
             "key": str(digest_of([self.system, name, k])), "produce_key": str(digest_of([self.system, name, k, "bytes"])),
             "gates": tuple(one.as_json() for one in reports), "files": files if files is not None else body.files, "references": {},
             "published": {}, **({"observations": observations} if observations is not None else {})})
         self.add(Statement(((rule.makes, Digest.parse(output)),), made))
         self.truth.executed += 1
+        self.truth.not_in_force += not self.in_force
+        self.truth.made.append((rule.makes, output, at))
         self.truth.verdicts += [(at, one.verdict is Verdict.PASS) for one in reports
                                 if one.verdict in (Verdict.PASS, Verdict.FAIL, Verdict.INCONCLUSIVE, Verdict.INSUFFICIENT_DATA)]
         self.truth.named.append((at, {output, *made.files.values(), made.log, made.environment}))
@@ -164,8 +182,9 @@ class History:
             if found and not found[-1] and rule_named(name).ordered_gates:
                 found.append(not_run(one.gate, one.version, gate))
             elif one.gate == gate:
-                first = replace(next(finding for finding in one.findings if finding.verdict is Verdict.PASS), verdict=Verdict.FAIL)
-                found.append(GateReport(one.gate, one.version, (first,)))
+                first = next(finding for finding in one.findings if finding.verdict is Verdict.PASS)
+                found.append(GateReport(one.gate, one.version, tuple(replace(finding, verdict=Verdict.FAIL) if finding is first else finding
+                                                                     for finding in one.findings)))
             else:
                 found.append(one)
         return found
@@ -195,8 +214,8 @@ class History:
         if one.comparator == "<=":
             return replace(one, value="0.01", lower="0.001", upper="0.02", verdict=Verdict.PASS)
         mine = one.id == f"fairness.{attribute}.selection_rate_ratio"
-        lower = 0.75 * (1 + margin) if mine else 0.99
-        return replace(one, value=repr(max(lower, 0.75)), lower=repr(lower), upper="1",
+        lower = self.bound * (1 + margin) if mine else 0.99
+        return replace(one, value=repr(max(lower, self.bound)), lower=repr(lower), upper="1", bound=repr(self.bound),
                        verdict=Verdict.FAIL if mine and margin < 0 else Verdict.PASS)
 
     # ------------------------------------------------------------------------------------------------------ releases
@@ -248,9 +267,11 @@ class History:
                 truth.blocked.append(("waiting", at))
             return self.flush()
         self._decided(k, outcome, at, trained, {"staged-model": staged, "model": model, "evaluation-report": evaluation,
-                                                "integration-report": integration, "dataset": group["dataset"]}, value["release"])
+                                                "integration-report": integration, "dataset": group["dataset"]}, value["release"],
+                      {"dataset": group["dataset"], "features": group["features"], "candidate_model": candidate})
 
-    def _decided(self, k: int, outcome: str, ready: datetime, trained: datetime, about: dict[str, str], release: str) -> None:
+    def _decided(self, k: int, outcome: str, ready: datetime, trained: datetime, about: dict[str, str], release: str,
+                 upstream: dict[str, str]) -> None:
         truth = self.truth
         subjects = {**about, "definition": str(self.definition), "environment": self.templates["model_evaluation"].environment,
                     "rollout": self.decision.scope.rollout}
@@ -301,15 +322,52 @@ class History:
         if outcome != "aborted":
             truth.hours.append((at + timedelta(hours=24), (at + timedelta(hours=24) - trained).total_seconds() / 3600))
             truth.production.append((at + timedelta(hours=24), about["model"]))
+            truth.rolled_out[about["model"]] = {**upstream, "evaluation_report": about["evaluation-report"], "staged_model": about["staged-model"],
+                                                "integration_report": about["integration-report"], "approval": approval}
             self.answering = mine
-        if outcome == "returned" and before:
+        if outcome in ("returned", "returned calmly") and before:
             back = at + timedelta(hours=30)
-            self.deploy(k, "rolled_back", before, back, "1", 9, {"emergency": True})
-            truth.returns.append(back)
+            self.deploy(k, "rolled_back", before, back, "1", 9, {"emergency": outcome == "returned"})
+            truth.returns.append((back, outcome == "returned"))
             truth.production.append((back, before["model"]))
             # The returned version takes the other slot where its own is taken; the fold knows, and the next intent must too.
             self.answering = {**before, "slot": ("green" if mine["slot"] == "blue" else "blue") if before["slot"] == mine["slot"] else before["slot"]}
         self.flush()
+
+    def amend(self, at: datetime, bound: float, *, approved_later: bool = False, dropped: bool = False) -> None:
+        """A changed fairness bound: declared, proposed, and approved by people (later, or never), as they do it."""
+        declared = self.river.root / "systems" / self.system / "system.yaml"
+        before = declared.read_text()
+        declared.write_text(before.replace(f"at_least: {self.bound}, judged_on: lower,\n         because: wide",
+                                           f"at_least: {bound}, judged_on: lower,\n         because: wide"))
+        assert declared.read_text() != before
+        river = replace(open_river(self.river.root), now=lambda: at)
+        propose_definition(river, self.system, ENGINEER)
+        self.truth.proposed.append(at)
+        if dropped:
+            declared.write_text(before)
+            return
+        self.definition, self.bound, self.in_force = river.definition(self.system).digest, bound, not approved_later
+        if not approved_later:
+            self.approve(at)
+
+    def approve(self, at: datetime) -> None:
+        """Everybody who must approves the definition as its files stand."""
+        approve_definition(replace(open_river(self.river.root), now=lambda: at), self.system)
+        self.in_force = True
+
+    def answer(self, day: datetime, months: int, until: datetime) -> None:
+        """Two decisions of one day, logged and sealed as the server does it; overdue if their day of deletion is over by `until`."""
+        log = self.river.home.serving / self.environment / "log"
+        written = InferenceLog(log / "blue", "blue")
+        written.append([(replace(A_DECISION, id=f"{self.system}-{day:%Y%m%d}-{number}"), {"age": 40}) for number in range(2)])
+        written.close()
+        for path in sorted((log / "blue").glob("*.jsonl")):
+            kind, rest = path.name.split("-", 1)
+            path.rename(path.with_name(f"{kind}-{day:%Y-%m-%d}{rest[10:]}"))
+        assert seal(log, months, day + timedelta(days=2))
+        ends = day + timedelta(days=31 * months)
+        self.truth.overdue += 2 if ends < until else 0  # decisions and inputs
 
     def deploy(self, k: int, action: str, what: dict[str, str], at: datetime, share: str, number: int,
                evidence: dict[str, Any] | None = None) -> None:
@@ -342,10 +400,28 @@ def by_hand(truth: Truth, now: datetime, size: int) -> dict[str, Any]:
         "D6": (len(set().union(*(named for at, named in truth.named if at >= since))), 0),
         "D8": (0, sum(at >= since for at in truth.evaluated)),
         "D9": round(truth.fairness[-1][2], 6), "D10": truth.drift,
-        "D11": (0, 0), "D12": (sum(at >= since for at in truth.returns),) * 2,
+        "D7": (stale(truth, now), 12),
+        "D11": (sum(at >= since for at in truth.proposed), truth.not_in_force),
+        "D12": (sum(at >= since for at, _ in truth.returns), sum(emergency for at, emergency in truth.returns if at >= since)),
         "D13": size, "D14": (truth.reused, truth.reused + truth.executed), "D15": max(truth.evaluations.values()),
-        "D16": 0, "D17": (len(truth.hours), len(truth.hours)),
+        "D16": truth.overdue, "D17": (len(truth.hours), len(truth.hours)),
     }
+
+
+RESTS_ON = {1: "staged_model candidate_model", 3: "candidate_model features", 4: "dataset features", 5: "evaluation_report integration_report",
+            6: "evaluation_report", 7: "evaluation_report", 8: "evaluation_report", 9: "evaluation_report candidate_model",
+            10: "approval staged_model", 11: "dataset features"}
+"""From whose records the modules of the package are read; module 2 rests on the definition, 12 on deployments, which nothing supersedes here."""
+
+
+def stale(truth: Truth, now: datetime) -> int:
+    """Modules of the release in production that rest on something made anew since, or older than 60 days."""
+    release = truth.rolled_out[truth.production[-1][1]]
+    order = {output: (place, at) for place, (_, output, at) in enumerate(truth.made)}
+    old = {asset for asset, output in release.items() if now - order[output][1] > timedelta(days=60)}
+    newer = {asset for asset, output in release.items()
+             if any(made == asset and other != output for made, other, _ in truth.made[order[output][0] + 1:])}
+    return sum(bool({*assets.split()} & (old | newer)) for assets in RESTS_ON.values())
 
 
 def measured(found: Any) -> dict[str, Any]:
@@ -360,7 +436,7 @@ def measured(found: Any) -> dict[str, Any]:
         "D3": (whole["n"], round(whole["median_hours"], 6), round(whole["mean_hours"], 6), round(whole["p90_hours"], 6)),
         "D4": dict(d["D4"]),
         "D5": (d["D5"]["n"], round(d["D5"]["median_hours"], 6), round(d["D5"]["p90_hours"], 6), d["D5"]["hasty"]["hits"], d["D5"]["hasty"]["n"]),
-        "D6": (d["D6"]["named"], len(d["D6"]["lost"])), "D8": (d["D8"]["given"], d["D8"]["candidates"]),
+        "D6": (d["D6"]["named"], len(d["D6"]["lost"])), "D7": (d["D7"]["stale"], d["D7"]["modules"]), "D8": (d["D8"]["given"], d["D8"]["candidates"]),
         "D9": round(d["D9"]["series"][-1][1], 6), "D10": d["D10"]["series"][-1][3],
         "D11": (sum(at >= found.history.now - WINDOW for at, _ in found.history.definitions), len(d["D11"]["unapproved"])),
         "D12": (len(found.history.returns and [1 for one in found.history.returns if one[2] >= found.history.now - WINDOW]),
@@ -370,14 +446,26 @@ def measured(found: Any) -> dict[str, Any]:
     }
 
 
-def main(folder: Path, releases: int, seed: int) -> None:
-    root = folder / "world"
-    root.mkdir(parents=True)
-    river = project(root)
-    began = datetime.now().astimezone() + timedelta(hours=1)
-    latest = began + timedelta(days=DAYS)
+PLANTED_FROM = 50
+"""With fewer releases of a system nothing of this is planted."""
+
+
+def planted(one: History, left: int, at: datetime, outcome: str) -> str:
+    """What happens to a release that is this many from the end: returns, calm and not; a bound that moves; a proposal that is dropped."""
+    if one.system == SYSTEM and left in (9, 14, 20) and one.answering:
+        return "returned calmly" if left == 14 else "returned"
+    if one.system == SYSTEM and left == 12:
+        one.amend(at - timedelta(hours=1), 0.7, dropped=True)
+    if one.system == OTHER and left == 22:
+        one.amend(at - timedelta(hours=1), 0.78, approved_later=True)
+        return "performance"
+    return outcome
+
+
+def lived(river: River, began: datetime, releases: int, seed: int) -> dict[str, History]:
+    """Two years from `began` on, on record: this many releases of the two systems in turn."""
     histories = {name: History(river, name, seed * 10 + place) for place, name in enumerate((SYSTEM, OTHER))}
-    start, each = time.monotonic(), releases // 2
+    each = releases // 2
     names, weights = zip(*OUTCOMES, strict=True)
     groups: dict[str, dict[str, str]] = {SYSTEM: {}, OTHER: {}}
     for k in range(each):
@@ -390,9 +478,28 @@ def main(folder: Path, releases: int, seed: int) -> None:
             if name == OTHER and k >= each - 2:
                 outcome = "fairness"
                 one.draw.seed(4)  # planted: the same attribute twice running
-            one.release(k, began + timedelta(days=DAYS * k / each), outcome, groups[name])
+            begun = began + timedelta(days=DAYS * k / each)
+            if each >= PLANTED_FROM:
+                outcome = planted(one, each - k, begun, outcome)
+            one.release(k, begun, outcome, groups[name])
+            if name == OTHER and not one.in_force:
+                one.approve(begun + timedelta(days=1))
+    return histories
+
+
+def main(folder: Path, releases: int, seed: int) -> None:
+    root = folder / "world"
+    root.mkdir(parents=True)
+    river = project(root)
+    began = datetime.now().astimezone() + timedelta(hours=1)
+    latest = began + timedelta(days=DAYS)
+    start = time.monotonic()
+    histories = lived(river, began, releases, seed)
     size = river.archive.ledger.size
     print(f"{size} records of {releases} releases in {time.monotonic() - start:.0f} s")
+    for one in histories.values():
+        for age in (900, 300, 200, 20):
+            one.answer(latest - timedelta(days=age), 6, latest)
     river = replace(open_river(root, writer=False), now=lambda: latest)
     bad = 0
     for name, one in histories.items():

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
-from functools import lru_cache
-from typing import Any
+from functools import cached_property, lru_cache
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from compliance_assets.errors import ClockError, ComplianceError, LedgerCorrupt, UntrustedEvidence
 from compliance_assets.evidence import records
@@ -30,6 +30,10 @@ from compliance_assets.trust.merkle import Checkpoint, verify_consistency
 from compliance_assets.trust.passkeys import SCHEME, verify_passkey
 from compliance_assets.trust.signatures import Envelope, sign_envelope, verify_envelope, verify_person
 
+if TYPE_CHECKING:
+    from compliance_assets.evidence.remembered import Remembered
+
+T = TypeVar("T")
 CLOCK_TOLERANCE = timedelta(seconds=5)
 SIGNED_BY: Mapping[str, tuple[str, ...]] = {
     "stage": ("pipeline", "gate"), "reuse": ("pipeline",), "deployment": ("deployer",),
@@ -54,6 +58,11 @@ class Record:
     def digest(self) -> Digest:
         return self.statement.digest
 
+    @cached_property
+    def moment(self) -> datetime:
+        """When it says that it was made."""
+        return parse_rfc3339(_moment(self.body))
+
 
 @dataclass
 class Archive:
@@ -67,6 +76,10 @@ class Archive:
     _reigns: tuple[int, tuple[tuple[int, Organisation], ...]] = field(default=(-1, ()), repr=False)
     _once: dict[tuple[str, str], tuple[Record, ...]] | None = field(default=None, repr=False)
     """Lists that were read and proved already; only in a copy `for_one_reading`."""
+    _noted: dict[object, Any] | None = field(default=None, repr=False)
+    """What else was found out; only in such a copy."""
+    _remembered: Remembered | None = field(default=None, repr=False)
+    """What this process verified before; only in a copy `for_one_reading`."""
 
     @classmethod
     def open(cls, home: Home, organisation: Organisation, *, writer: bool = True) -> Archive:
@@ -75,9 +88,14 @@ class Archive:
         ledger = Ledger.open(home.ledger_place, organisation.log_key(), log_key, subjects_of=_subjects, columns_of=_columns)
         return cls(home, organisation, ledger, ArtefactStore(home.artefacts))
 
-    def for_one_reading(self) -> Archive:
-        """A copy that reads and proves each list once: for somebody who looks at one moment, such as a page. Never for a stage."""
-        return replace(self, _once={})
+    def for_one_reading(self, remembered: Remembered | None = None) -> Archive:
+        """A copy that reads and proves each list once: for somebody who looks at one moment, such as a page. Never for a stage.
+
+        `remembered`: what this process verified before; it is brought up to date first, and refuses a ledger that was changed.
+        """
+        if remembered is not None:
+            remembered.catch_up(self)
+        return replace(self, _once={}, _noted={}, _remembered=remembered)
 
     # ------------------------------------------------------------------------------------------------ authenticity
 
@@ -156,6 +174,14 @@ class Archive:
         known = self._authentic.get(entry.index)
         if known is not None and known.envelope.to_bytes() == entry.body:
             return known
+        record = self.verified(entry)
+        if len(self._authentic) >= _MOST_AUTHENTIC:
+            self._authentic.clear()
+        self._authentic[entry.index] = record
+        return record
+
+    def verified(self, entry: Entry) -> Record:
+        """As `authentic`, verified now and not kept."""
         envelope, statement = _opened(entry.body)
         if statement.kind != entry.kind:
             raise UntrustedEvidence(f"Ledger entry {entry.index} is filed as {entry.kind} but says {statement.kind}.",
@@ -170,9 +196,14 @@ class Archive:
             raise UntrustedEvidence(f"Ledger entry {entry.index} was made under another trust policy than the one in force there.",
                                     rule="trust policy", value=statement.body.trust_policy,
                                     remedy="Run the stage again under the approved organisation.yaml.")
-        record = Record(entry.index, statement, envelope)
-        self._authentic[entry.index] = record
-        return record
+        return Record(entry.index, statement, envelope)
+
+    def subjects_said(self, entry: Entry) -> Subjects:
+        """What an entry says that it is about, whoever signed it; nothing if it cannot be read."""
+        try:
+            return _subjects(entry.body)
+        except ComplianceError:
+            return ()
 
     def in_force(self) -> Organisation:
         """The trust policy that counts now, as the ledger holds it; organisation.yaml may say something else by now."""
@@ -196,7 +227,13 @@ class Archive:
 
     def find(self, digest: Digest, role: str) -> tuple[Record, ...]:
         """Authentic records that mention `digest` in that role, oldest first; refuses if one of them is not authentic."""
-        return tuple(self.authentic(entry) for entry in self.ledger.by_subject(digest, role))
+        if self._once is None:
+            return tuple(self.authentic(entry) for entry in self.ledger.by_subject(digest, role))
+        if self._remembered is not None and self._remembered.keeps(role):
+            return self._remembered.found(digest, role)
+        if (f"find:{digest}", role) not in self._once:
+            self._once[f"find:{digest}", role] = tuple(self.authentic(entry) for entry in self.ledger.by_subject(digest, role))
+        return self._once[f"find:{digest}", role]
 
     def _listed(self, digest: Digest, role: str) -> tuple[Record, ...]:
         """As `find`, but a record that nobody trusted signed is passed over, as if it were not there.
@@ -206,6 +243,8 @@ class Archive:
         """
         if self._once is None:
             return self._trusted(self.ledger.by_subject(digest, role))
+        if self._remembered is not None and self._remembered.keeps(role):
+            return self._remembered.listed(digest, role)
         if (digest, role) not in self._once:
             self._once[digest, role] = self._trusted(self.ledger.by_subject(digest, role))
         return self._once[digest, role]
@@ -238,6 +277,8 @@ class Archive:
         """Every record of one kind about one system, oldest first; a stranger's entry is passed over, as in `_listed`."""
         if self._once is None:
             return self._trusted(self.ledger.by_kind(kind, system))
+        if self._remembered is not None:
+            return self._remembered.of_kind(kind, system)
         if (f"kind:{kind}", system) not in self._once:
             self._once[f"kind:{kind}", system] = self._trusted(self.ledger.by_kind(kind, system))
         return self._once[f"kind:{kind}", system]
@@ -248,6 +289,27 @@ class Archive:
     def deployments(self, environment: str) -> tuple[Record, ...]:
         """Every deployment step of an environment, oldest first."""
         return self._listed(records.environment(environment), "environment")
+
+    def fact(self, record: Record, reader: Callable[[Record], T]) -> T:
+        """What `reader` reads from a record; where it was read and kept before, that."""
+        return reader(record) if self._remembered is None else self._remembered.fact(record, reader)
+
+    def once(self, key: object, make: Callable[[], T]) -> T:
+        """What `make` finds: found once in one reading, else each time."""
+        if self._noted is None:
+            return make()
+        if key not in self._noted:
+            self._noted[key] = make()
+        found: T = self._noted[key]
+        return found
+
+    def newest(self, before: int, kind: str, system: str, outcome: str) -> Iterator[int] | None:
+        """Indices of what fits below `before`, newest first; None where nothing is remembered, and each entry must be looked at."""
+        return None if self._remembered is None else self._remembered.newest(before, kind, system, outcome)
+
+    def derived(self, key: object, make: Callable[[], T]) -> T:
+        """What `make` derives from the records alone, of this size of the ledger; where it was derived before, that."""
+        return make() if self._remembered is None else self._remembered.derived(key, make)
 
     def decisions_on(self, digest: Digest, name: str) -> tuple[Record, ...]:
         """Every decision in which `digest` is the subject called `name`."""
@@ -374,6 +436,7 @@ def _opened(body: bytes) -> tuple[Envelope, Statement]:
 
 _SAID: dict[bytes, tuple[tuple[str, str, str], Subjects]] = {}
 _MOST_SAID = 50_000
+_MOST_AUTHENTIC = 50_000
 
 
 def origin_of(organisation: Organisation) -> str:

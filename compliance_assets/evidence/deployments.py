@@ -117,7 +117,7 @@ class DesiredState:
     shadow: bool = False
     index: int = -1
     """Ledger index of the record that brought this state about."""
-    rollouts: Mapping[str, Rollout] = field(default_factory=dict)
+    rollouts: dict[str, Rollout] = field(default_factory=dict)
     ignored: tuple[tuple[int, str], ...] = ()
     decommissioned: Mapping[str, int] = field(default_factory=dict)
     """Systems that were taken out of service here for good, with the ledger index of the record."""
@@ -165,6 +165,25 @@ def share_of(text: str) -> int | None:
 
 def desired_state(environment: str, records: Iterable[Recorded]) -> DesiredState:
     """The state that an environment's deployment records ask for, oldest record first."""
+    listed = tuple(records)
+    if len(listed) < _LONG:
+        return _folded(environment, listed)
+    # The very same records in the same order ask for the same state; kept with them, so that no other object can have their ids.
+    name = (environment, tuple(map(id, listed)))
+    known = _FOLDED.pop(name, None)
+    if known is None:
+        while len(_FOLDED) >= _MOST_FOLDED:
+            _FOLDED.pop(next(iter(_FOLDED)), None)
+        known = (listed, _folded(environment, listed))
+    _FOLDED[name] = known
+    return known[1]
+
+
+_LONG, _MOST_FOLDED = 64, 8
+_FOLDED: dict[tuple[str, tuple[int, ...]], tuple[tuple[Recorded, ...], DesiredState]] = {}
+
+
+def _folded(environment: str, records: Iterable[Recorded]) -> DesiredState:
     state = DesiredState(environment)
     for record in records:
         step = record.body
@@ -183,9 +202,11 @@ def _ignore(state: DesiredState, index: int, reason: str) -> DesiredState:
     return replace(state, ignored=(*state.ignored, (index, reason)))
 
 
-def _noted(state: DesiredState, index: int, step: Step, rollout: Rollout) -> Mapping[str, Rollout]:
+def _noted(state: DesiredState, index: int, step: Step, rollout: Rollout) -> dict[str, Rollout]:
     happened = Happened(index, step.action, step.step, step.share, step.at, dict(step.evidence), step.reason)
-    return {**state.rollouts, rollout.approval: replace(rollout, happened=(*rollout.happened, happened))}
+    # The dictionary of the state that is being folded, which nobody else has seen yet: a copy for each step would take quadratic time.
+    state.rollouts[rollout.approval] = replace(rollout, happened=(*rollout.happened, happened))
+    return state.rollouts
 
 
 def _running(state: DesiredState, step: Step) -> Rollout | str:

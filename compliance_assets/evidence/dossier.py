@@ -221,14 +221,18 @@ def refuse_overtaken(record: Record, executions: Sequence[Record], needed_by: st
 
 def head_of(executions: Sequence[Record], rule: StageRule, definition: Digest, excuse: ExcuseOf = no_excuse) -> Digest | None:
     """The output of the latest execution of a stage that passed every gate under this definition, or whose failures are excepted."""
-    failed = {record.body.output for record in executions
-              if record.body.definition == definition and record.body.outcome == "failed" and not excuse(record)}
     for record in reversed(executions):
+        if record.body.definition != definition or record.body.outcome == "error":
+            continue
         reports: tuple[GateReport, ...] = record.body.reports
         passed = record.body.outcome == "passed" and all(reports)
-        if (record.body.definition == definition and len(reports) == len(rule.gates) and record.body.output not in failed
-                and (passed or (record.body.outcome == "failed" and bool(excuse(record))))):
+        if (len(reports) == len(rule.gates) and (passed or (record.body.outcome == "failed" and bool(excuse(record))))
+                and not _failed_elsewhere(record, executions, excuse)):
             return Digest.parse(record.body.output)
     return None
 
 
+def _failed_elsewhere(record: Record, executions: Sequence[Record], excuse: ExcuseOf) -> bool:
+    """Whether the same output failed under the same definition in any execution, and nobody excepted that."""
+    return any(other.body.outcome == "failed" and other.body.output == record.body.output
+               and other.body.definition == record.body.definition and not excuse(other) for other in executions)

@@ -36,7 +36,12 @@ Seal = Callable[[str], bytes | None]
 
 def bucket_of(digest: str, role: str) -> str:
     """The bucket of a row: `p` or `l`, and four digits."""
-    return (LISTS if role in _LISTED or role.startswith("decided:") else POINTS) + digest[:DEPTH]
+    return (LISTS if is_list(role) else POINTS) + digest[:DEPTH]
+
+
+def is_list(role: str) -> bool:
+    """Whether a role names a list that grows for ever."""
+    return role in _LISTED or role.startswith("decided:")
 
 
 def kind_subject(kind: str) -> str:

@@ -7,19 +7,23 @@ candidates of their own.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from datetime import datetime
+from typing import Literal, overload
 
 from compliance_assets.errors import ComplianceError, Misused
 from compliance_assets.evidence.archive import Record
 from compliance_assets.evidence.deployments import DesiredState, desired_state
+from compliance_assets.governance.dashboard.history import stage_facts
 from compliance_assets.governance.review import open_review
 from compliance_assets.pipeline import River
 from compliance_assets.policy.gates import Verdict
 from compliance_assets.policy.river import RIVER, rule_named
 from compliance_assets.trust.canonical import Digest, parse_canonical, parse_rfc3339
 
+_MAKES = {rule.name: rule.makes for rule in RIVER}
+_STAGE = {rule.makes: rule.name for rule in RIVER}
 State = Literal["production", "rollout", "approved", "waiting", "refused", "rejected", "error", "undone", "past", "expired", "stopped"]
 
 
@@ -58,25 +62,54 @@ class Fate:
     said_by: int
 
 
-def candidates(river: River, system: str) -> tuple[Candidate, ...]:
+class Candidates(Sequence[Candidate]):
+    """Every candidate of a system, newest first; each line is followed to its raw file only when it is looked at."""
+
+    def __init__(self, system: str, executions: Sequence[Record]) -> None:
+        self.system = system
+        self.tips = _tips(executions)
+        """The last record of each line, newest first."""
+        self.by_index = {record.index: record for record in executions}
+        self._made = _by_output(executions)
+
+    def __len__(self) -> int:
+        return len(self.tips)
+
+    @overload
+    def __getitem__(self, place: int) -> Candidate: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> tuple[Candidate, ...]: ...
+
+    def __getitem__(self, place: int | slice) -> Candidate | tuple[Candidate, ...]:
+        if isinstance(place, slice):
+            return tuple(self.ending_at(tip) for tip in self.tips[place])
+        return self.ending_at(self.tips[place])
+
+    def ending_at(self, tip: Record) -> Candidate:
+        """The line that ends at, or goes through, this record."""
+        return Candidate(self.system, _chain(tip, self._made), tip)
+
+
+def candidates(river: River, system: str) -> Candidates:
     """Every candidate of a system, newest first."""
-    return _lines(system, _executions(river, system))
+    return river.archive.derived(("candidates", system), lambda: Candidates(system, _executions(river, system)))
 
 
 def candidate_at(river: River, system: str, index: int) -> Candidate:
     """The line that ends at, or goes through, the stage record at this ledger index. Misused where there is none."""
-    executions = _executions(river, system)
-    found = next((record for record in executions if record.index == index), None)
-    if found is None:
+    known = candidates(river, system)
+    if index not in known.by_index:
         raise Misused(f"Ledger entry {index} is no stage record of {system}.", rule="candidate", value=str(index),
                       remedy="Take one from the list of its releases and runs.")
-    return Candidate(system, _chain(found, _by_output(executions)), found)
+    return known.ending_at(known.by_index[index])
 
 
 def latest(river: River, system: str) -> Candidate | None:
     """The candidate that the pipeline is at: the newest line under the definition at hand, or None."""
     definition = river.definition(system).digest
-    return next((one for one in candidates(river, system) if one.tip.body.definition == definition), None)
+    known = candidates(river, system)
+    return next((known.ending_at(tip) for tip in known.tips if tip.body.definition == definition), None)
 
 
 def _executions(river: River, system: str) -> tuple[Record, ...]:
@@ -84,16 +117,14 @@ def _executions(river: River, system: str) -> tuple[Record, ...]:
     return tuple(sorted(found, key=lambda record: record.index))
 
 
-def _lines(system: str, executions: tuple[Record, ...]) -> tuple[Candidate, ...]:
+def _tips(executions: Iterable[Record]) -> list[Record]:
     consumed = {(record.body.definition, asset, digest) for record in executions for asset, digest in record.body.inputs.items()}
     tips: dict[tuple[str, str, str], Record] = {}
     for record in executions:
-        name = (record.body.definition, rule_named(record.body.stage).makes, record.body.output)
+        name = (record.body.definition, _MAKES[record.body.stage], record.body.output)
         if record.body.outcome == "error" or name not in consumed:  # what failed is consumed only under an exception
             tips[name] = record
-    ordered = sorted(tips.values(), key=lambda record: record.index, reverse=True)
-    made = _by_output(executions)
-    return tuple(Candidate(system, _chain(tip, made), tip) for tip in ordered)
+    return sorted(tips.values(), key=lambda record: record.index, reverse=True)
 
 
 def _by_output(executions: Iterable[Record]) -> dict[str, list[Record]]:
@@ -111,7 +142,7 @@ def _chain(tip: Record, by_output: Mapping[str, list[Record]]) -> dict[str, Reco
         record = todo.pop()
         for asset, digest in record.body.inputs.items():
             made = [other for other in by_output.get(digest, []) if other.index < record.index
-                    and other.body.stage == rule_named(asset).name and other.body.outcome != "error"]
+                    and other.body.stage == _STAGE[asset] and other.body.outcome != "error"]
             same = [other for other in made if other.body.definition == record.body.definition]
             if asset not in found and made:
                 found[asset] = (same or made)[-1]
@@ -139,7 +170,7 @@ def fate(river: River, one: Candidate, state: DesiredState | None = None) -> Fat
         word: State = "rejected" if body.stage == "pre_deployment_approval" else "refused"
         return Fate(word, f"{'Rejected by people' if word == 'rejected' else f'Refused at {rule.title.lower()}'}: "
                           f"{'; '.join(one.failures[:3]) or 'no finding was recorded'}", index)
-    head = river.head(one.system, rule.makes)
+    head = river.archive.once(("head", one.system, rule.makes), lambda: river.head(one.system, rule.makes))
     if body.definition != river.definition(one.system).digest or head != body.output:
         return Fate("past", f"Ended after {rule.title.lower()}: a later candidate or definition stands in its place.", index)
     if body.stage == "integration_testing":
@@ -212,8 +243,11 @@ def _before_deployment(river: River, one: Candidate) -> Fate:
     return Fate("expired", f"Approved once, but {why}. {now.sentence}", one.index)
 
 
-def refused_since(river: River, systems: Iterable[str], since: Any) -> tuple[tuple[Candidate, Fate], ...]:
-    """What the pipeline refused or could not compute since a moment, newest first."""
-    found = [(one, fate(river, one, state)) for system in systems for state in (answering(river, system),)
-             for one in candidates(river, system) if parse_rfc3339(one.tip.body.finished) >= since and one.tip.body.outcome != "passed"]
-    return tuple(sorted(found, key=lambda pair: pair[0].index, reverse=True))
+def refused_since(river: River, systems: Iterable[str], since: datetime, most: int) -> tuple[tuple[tuple[Candidate, Fate], ...], int]:
+    """What the pipeline refused or could not compute since a moment, newest first: at most so many, and how many there are."""
+    found = [(tip, system) for system in systems for tip in candidates(river, system).tips
+             if tip.body.outcome != "passed" and river.archive.fact(tip, stage_facts).at >= since]
+    shown = sorted(found, key=lambda pair: pair[0].index, reverse=True)[:most]
+    states = {system: answering(river, system) for system in {system for _, system in shown}}
+    return tuple((one, fate(river, one, states[system])) for tip, system in shown
+                 for one in (candidates(river, system).ending_at(tip),)), len(found)

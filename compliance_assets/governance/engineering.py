@@ -16,10 +16,11 @@ from compliance_assets.errors import ComplianceError
 from compliance_assets.evidence.archive import Record
 from compliance_assets.evidence.records import DefinitionProposed
 from compliance_assets.governance.candidates import error_said
+from compliance_assets.governance.dashboard.history import stage_facts
 from compliance_assets.governance.definition_history import differences
 from compliance_assets.pipeline import River
 from compliance_assets.policy.river import RIVER, StageRule, rule_named
-from compliance_assets.trust.canonical import Digest, parse_canonical, parse_rfc3339
+from compliance_assets.trust.canonical import Digest, parse_canonical
 
 MOST_CHANGES = 12
 RESOURCES = (("training_seconds", "training, wall seconds"), ("cpu_seconds", "processor seconds"),
@@ -81,19 +82,20 @@ def timings(river: River, system: str) -> tuple[Timing, ...]:
     """Each of the eight stages, in order."""
     reused = [record.body.stage for record in river.archive.of_kind("reuse", system)]
     found = [(rule, river.archive.made_by(system, rule.name)) for rule in RIVER]
-    whole = sum(seconds(records[-1]) for _, records in found if records)
-    return tuple(_timing(rule, records, reused.count(rule.name), whole) for rule, records in found)
+    took = [[river.archive.fact(record, stage_facts).seconds for record in records] for _, records in found]
+    whole = sum(one[-1] for one in took if one)
+    return tuple(_timing(rule, records, one, reused.count(rule.name), whole) for (rule, records), one in zip(found, took, strict=True))
 
 
 def seconds(record: Record) -> float:
     """How long an execution took, as its record says."""
-    return (parse_rfc3339(record.body.finished) - parse_rfc3339(record.body.started)).total_seconds()
+    return stage_facts(record).seconds
 
 
-def _timing(rule: StageRule, records: Sequence[Record], reused: int, whole: float) -> Timing:
-    took = [seconds(record) for record in records if record.body.computed]
+def _timing(rule: StageRule, records: Sequence[Record], spans: Sequence[float], reused: int, whole: float) -> Timing:
+    took = [one for record, one in zip(records, spans, strict=True) if record.body.computed]
     outcomes = [record.body.outcome for record in records]
-    last = seconds(records[-1]) if records else None
+    last = spans[-1] if records else None
     seen: dict[str, Any] = records[-1].body.observations if records else {}
     return Timing(rule, outcomes.count("passed"), outcomes.count("failed"), outcomes.count("error"), reused, len(took),
                   median(took) if took else None, max(took) if took else None, last, last / whole if last is not None and whole else None,
@@ -109,12 +111,12 @@ def failures(river: River, system: str, most: int = 10) -> tuple[Failure, ...]:
 def _failure(river: River, record: Record) -> Failure:
     said = (error_said(river, record),) if record.body.outcome == "error" else tuple(
         finding.sentence() for report in record.body.reports if report.verdict.value != "NOT_RUN" for finding in report.failures)
-    before = [one for one in river.archive.made_by(record.body.system, record.body.stage)
-              if one.index < record.index and one.body.outcome == "passed"]
-    if not before:
+    before = next((one for one in reversed(river.archive.made_by(record.body.system, record.body.stage))
+                   if one.index < record.index and one.body.outcome == "passed"), None)
+    if before is None:
         return Failure(record, said, None, ())
-    found = {(one.kind, one.where, one.before, one.now): one for one in _differences(river, before[-1], record)}
-    return Failure(record, said, before[-1].index, tuple(found.values()))
+    found = {(one.kind, one.where, one.before, one.now): one for one in _differences(river, before, record)}
+    return Failure(record, said, before.index, tuple(found.values()))
 
 
 def _differences(river: River, before: Record, now: Record) -> Iterator[Difference]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from compliance_assets.errors import ComplianceError
@@ -41,6 +42,10 @@ def lines(river: River, *, kind: str = "", system: str = "", outcome: str = "", 
     ledger = river.archive.ledger
     at = ledger.size if before is None else min(max(before, 0), ledger.size)
     found: list[Line] = []
+    known = river.archive.newest(at, kind, system, outcome)
+    if known is not None:
+        fitting = list(islice(known, PAGE + 1))
+        return [line_of(river, ledger.entry(index)) for index in fitting[:PAGE]], fitting[PAGE - 1] if len(fitting) > PAGE else None
     while at > 0:
         at -= 1
         line = line_of(river, ledger.entry(at))

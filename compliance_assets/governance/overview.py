@@ -17,7 +17,7 @@ from compliance_assets.pipeline import River
 from compliance_assets.policy.river import RIVER
 from compliance_assets.trust.canonical import Digest, parse_rfc3339
 
-LOOKS_BACK = timedelta(days=30)
+LOOKS_BACK, MOST_REFUSED = timedelta(days=30), 25
 _UNFINISHED = ("intent", "shadow_started", "canary_started")
 
 
@@ -26,10 +26,11 @@ def overview(river: River) -> dict[str, Any]:
     systems = [_system(river, name) for name in river.systems]
     readable = [one["system"] for one in systems if "unreadable" not in one]
     now = river.now()
+    refused, of = refused_since(river, readable, now - LOOKS_BACK, MOST_REFUSED)
     return {
         "organisation": river.organisation.name, "demonstration": river.organisation.demonstration, "profile": river.organisation.profile,
         "systems": systems,
-        "refused": [{"candidate": one, "fate": said} for one, said in refused_since(river, readable, now - LOOKS_BACK)],
+        "refused": [{"candidate": one, "fate": said} for one, said in refused], "refused_of": of,
         "refused_since": now - LOOKS_BACK,
         "concerns": _concerns(river),
     }

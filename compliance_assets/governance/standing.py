@@ -27,10 +27,11 @@ def standing_of(river: River, system: str) -> dict[str, Any]:
 
 def _stage(river: River, system: str, stage: str) -> dict[str, Any]:
     rule = rule_named(stage)
-    made = [record for record in river.archive.made_by(system, stage) if record.body.definition == river.definition(system).digest]
-    if not made:
+    definition = river.definition(system).digest
+    newest = next((record for record in reversed(river.archive.made_by(system, stage)) if record.body.definition == definition), None)
+    if newest is None:
         return {"number": rule.number, "stage": stage, "title": rule.title, "state": "not run", "digest": "", "when": "", "failures": []}
-    body = made[-1].body
+    body = newest.body
     failures = [finding.sentence() for report in body.reports if report.verdict.value != "NOT_RUN" for finding in report.failures]
     return {"number": rule.number, "stage": stage, "title": rule.title, "state": body.outcome, "digest": body.output,
             "when": body.finished, "failures": failures}

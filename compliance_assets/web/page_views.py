@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from datetime import UTC, datetime
@@ -16,8 +17,8 @@ from compliance_assets.governance.alerts.keeping import alerts_of
 from compliance_assets.governance.alerts.rules import RULES
 from compliance_assets.governance.artefact_view import shown_artefact
 from compliance_assets.governance.candidates import answering, candidate_at, candidates, fate, latest
+from compliance_assets.governance.dashboard.measured import measured
 from compliance_assets.governance.dashboard.measures import WINDOW
-from compliance_assets.governance.dashboard.summary import remembered
 from compliance_assets.governance.documents import KINDS, document
 from compliance_assets.governance.documents.human_parts import written
 from compliance_assets.governance.finding_rows import rows
@@ -36,6 +37,7 @@ from compliance_assets.web.passkey_views import deciding, enrol
 from compliance_assets.web.rendering import PRIVATE, RUN, page
 from compliance_assets.web.turns import turn
 
+PER_PAGE = 25
 Asked = Mapping[str, str]
 View = Callable[[River, Asked, Mapping[str, Any]], Response]
 
@@ -85,18 +87,23 @@ def _model_card(river: River, asked: Asked, common: Mapping[str, Any]) -> Respon
 
 def _releases(river: River, asked: Asked, common: Mapping[str, Any]) -> Response:
     names = [asked["system"]] if "system" in asked else list(river.systems)
+    before = _asked(asked, "before") if "system" in asked else ""
+    until = _number(before, "An entry") if before else None
     listed = []
     for name in names:
         river.definition(name)
-        state = answering(river, name)
-        listed.append((name, [(one, fate(river, one, state), rule_named(one.tip.body.stage)) for one in candidates(river, name)]))
+        state, known = answering(river, name), candidates(river, name)
+        start = bisect_left(known.tips, -until + 1, key=lambda tip: -tip.index) if until is not None else 0
+        shown = known[start:start + PER_PAGE]
+        further = shown[-1].index if start + PER_PAGE < len(known) else None
+        listed.append((name, [(one, fate(river, one, state), rule_named(one.tip.body.stage)) for one in shown], len(known), start, further))
     return _show("releases.html", river, common, section="releases", systems=listed)
 
 
 def _dashboard(river: River, asked: Asked, common: Mapping[str, Any]) -> Response:
     names = [asked["system"]] if "system" in asked else list(river.systems)
     return _show("dashboard.html", river, common, section="dashboard", days=WINDOW.days,
-                 shown=[(river.definition(name).system, remembered(river, name)) for name in names])
+                 shown=[(river.definition(name).system, measured(river, name)) for name in names])
 
 
 def _alerts(river: River, asked: Asked, common: Mapping[str, Any]) -> Response:

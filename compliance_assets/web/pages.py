@@ -10,9 +10,9 @@ from __future__ import annotations
 import json
 import logging
 import re
+import threading
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -144,8 +144,7 @@ class Pages:
     def _shown(self, view: View, request: Request, parts: dict[str, Any], common: dict[str, Any]) -> Response:
         """The one place where a refusal of the house becomes a page."""
         try:
-            river = self._project.river()
-            river = replace(river, archive=river.archive.for_one_reading())
+            river = self._project.now()
             # What stands after the ? is told apart from the address, so that it can never take the place of a checked part of it.
             return view(river, {**{f"?{name}": value for name, value in request.query_params.items()}, **parts}, common)
         except ComplianceError as error:
@@ -210,7 +209,12 @@ class Pages:
 def build_pages(root: Path, host: str, port: int, users: Iterable[User], *, home: Path | None = None, dagster: str = "",
                 clock: Callable[[], float] = time.time) -> Starlette:
     """The pages of the project at `root` as an application that answers as `host:port` for `users`; `dagster`: where its pages answer."""
-    pages = Pages(ProjectReading(root, home), OwnNames.of(host, port), port, users, dagster, clock)
+    return _application(ProjectReading(root, home), host, port, users, dagster, clock)
+
+
+def _application(project: ProjectReading, host: str, port: int, users: Iterable[User], dagster: str,
+                 clock: Callable[[], float]) -> Starlette:
+    pages = Pages(project, OwnNames.of(host, port), port, users, dagster, clock)
     return Starlette(routes=[Mount("/", app=pages)])
 
 
@@ -219,7 +223,9 @@ def run_pages(root: Path, host: str, port: int, users: Iterable[User], *, home: 
     """Serve the pages until told to stop (SIGINT, SIGTERM). `listening`: an already bound socket for this port."""
     import uvicorn
 
-    config = uvicorn.Config(build_pages(root, host, port, users, home=home, dagster=dagster), host=host, port=port, proxy_headers=False,
+    project = ProjectReading(root, home)
+    threading.Thread(target=project.warm, daemon=True).start()
+    config = uvicorn.Config(_application(project, host, port, users, dagster, time.time), host=host, port=port, proxy_headers=False,
                             server_header=False, access_log=False, log_level="warning", ws="none")
     started()
     uvicorn.Server(config).run(sockets=[listening] if listening is not None else None)

@@ -14,6 +14,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from compliance_assets.errors import ComplianceError
+from compliance_assets.evidence.remembered import Remembered
+from compliance_assets.governance.dashboard.history import stage_facts
+from compliance_assets.governance.dashboard.measured import measured
 from compliance_assets.pipeline import River, open_river
 from compliance_assets.policy.browsers import DeclaredPages
 from compliance_assets.policy.definition import JUDGING_FILES, JUDGING_ROOMS, PACKAGE_ROOT, find_systems
@@ -29,6 +32,7 @@ class ProjectReading:
         self.root, self._home = root, home
         self._lock = threading.Lock()
         self._river: River | None = None
+        self._remembered: tuple[object, Remembered] | None = None
         self._people: Stamp = ()
         self._declared: Stamp = ()
 
@@ -42,6 +46,26 @@ class ProjectReading:
                 self._river = replace(self._river, _definitions={})
             self._people, self._declared = people, declared
             return self._river
+
+    def now(self) -> River:
+        """The project as a page reads it: its archive brought up to date, with everything that this process verified before."""
+        river = self.river()
+        ledger = river.archive.ledger
+        with self._lock:
+            whose = (ledger.store.where, ledger.log_public)
+            if self._remembered is None or self._remembered[0] != whose:
+                self._remembered = (whose, Remembered((stage_facts,)))
+            remembered = self._remembered[1]
+        return replace(river, archive=river.archive.for_one_reading(remembered))
+
+    def warm(self) -> None:
+        """Verify everything and measure the dashboards, before anybody asks. What refuses here refuses again when it is asked for."""
+        try:
+            river = self.now()
+            for system in river.systems:
+                measured(river, system)
+        except (ComplianceError, OSError) as error:
+            log.warning("%s", json.dumps({"event": "not read at the start", "said": str(error)[:200]}))
 
     def declared_pages(self) -> DeclaredPages | None:
         """Where the trust policy in force says that these pages answer. None where it says nothing, or cannot be read now."""

@@ -94,6 +94,14 @@ def test_a_rule_is_silent_without_its_cause(case: str) -> None:
     assert trends(SPARED[case]) == ()
 
 
+def test_a_rate_near_one_is_held_against_all_verdicts_before_not_only_against_twenty() -> None:
+    recent = [False] * 6 + [True] * 14
+    (found,) = trends(replace(EMPTY, judged=series(*[True] * 160, *[True] * 18, False, False, *recent)))
+    assert found.rule == "T1" and float(found.statistic["fisher_p"]) > 0.05 and float(found.statistic["fisher_p_of_all"]) < 0.0003
+    assert float(found.statistic["ewma"]) > float(found.statistic["ewma_limit"])
+    assert trends(replace(EMPTY, judged=series(*[True] * 18, False, False, *recent))) == (), "twenty before say too little"
+
+
 def test_what_does_not_verify_is_an_alert_and_every_rule_is_explained() -> None:
     (found,) = trends(EMPTY, ["artefact 3f9c: other bytes"], 40)
     assert (found.rule, found.newest) == ("T7", 40) and "3f9c" in found.said

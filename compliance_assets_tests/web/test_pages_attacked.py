@@ -269,3 +269,24 @@ def test_a_copied_home_reads_the_same(reviewed_world: Path, tmp_path: Path) -> N
     root = copied(reviewed_world, tmp_path / "elsewhere")
     drop = re.compile(r"read <time.*?</time>")
     assert drop.sub("", Visitor(root).see("/").answer.text) == drop.sub("", Visitor(reviewed_world).see("/").answer.text)
+
+
+def test_a_ledger_changed_under_a_running_server_is_noticed(in_review: Path) -> None:
+    import sqlite3
+    import time
+
+    visitor = Visitor(in_review)
+    assert "waits" in visitor.see("/").text.lower()
+    path = in_review / ".compliance" / "ledger.db"
+    with sqlite3.connect(path) as database:
+        (trigger,) = database.execute("SELECT sql FROM sqlite_master WHERE name = 'entry_no_update'").fetchone()
+        database.execute("DROP TRIGGER entry_no_update")
+        database.execute("UPDATE entry SET body = CAST(replace(CAST(body AS TEXT), 'a', 'b') AS BLOB) WHERE idx = 7")
+        database.execute(trigger)
+    database.close()
+    until = time.monotonic() + 10
+    while time.monotonic() < until and visitor.get("/alerts").status_code == 200:
+        time.sleep(0.05)
+    for address in ("/", "/releases", "/dashboard", "/alerts", "/ledger"):
+        answer = visitor.get(address)
+        assert answer.status_code == 503 and "cannot be trusted" in answer.text, address

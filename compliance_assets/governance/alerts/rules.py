@@ -22,14 +22,17 @@ K = 20
 P = 0.05
 RARELY = 0.001
 """How rarely the moving average of all gates together may fall below its limit at one look while nothing has changed."""
+RARER = 0.0003
+"""The same for the last `K` verdicts against all before: many more cases, so that it would be the first to err (docs/alert-rates.md)."""
 FEWEST_RUNS, MOST_RUNS, AHEAD = 8, 12, 3
 LATENCY_WINDOW, FEWEST_DECISIONS = timedelta(days=30), 3
 EXCEPTIONS_WINDOW, EXCEPTIONS_SHARE, RENEWALS = timedelta(days=90), 0.10, 2
 STALE = timedelta(days=60)
 LEVELS = (0.8, 0.5)
 RULES: dict[str, str] = {
-    "T1": "a gate's pass rate declines: the last 20 verdicts against the 20 before (Fisher, one-sided, p < 0.05), or their moving average "
-          "(weight 0.2) below what chance gives once in a thousand; both chances shared among the gates that are watched",
+    "T1": "a gate's pass rate declines: the last 20 verdicts against the 20 before (Fisher, one-sided, p < 0.05) or against all before "
+          "(p < 0.0003), or their moving average (weight 0.2) below what chance gives once in a thousand; each chance shared among the "
+          "gates that are watched",
     "T2": "the fairness margin falls over 8 to 12 runs: Mann-Kendall p < 0.05 and used up within 12 more runs (Theil-Sen), or the line of "
           "the last 8 reaches the bound within 3 runs",
     "T3": "two fairness verdicts running fail over the same attribute",
@@ -82,13 +85,16 @@ def _declining(history: History) -> Iterator[Found]:
         recent, before = [one.passed for one in series[-K:]], [one.passed for one in series[-2 * K:-K]]
         p = statistics.fisher_fewer(sum(recent), K, sum(before), K)
         earlier = [one.passed for one in series[:-K]]
+        # Twenty cases say little of a rate near one: where there are more, the last ones are held against all of them too.
+        of_all = statistics.fisher_fewer(sum(recent), K, sum(earlier), len(earlier))
         # The lower end of what the rate before may have been: a rate that few verdicts overstate would make every failure an alarm.
         known = wilson(sum(earlier), len(earlier))
         start = math.floor(100 * known[0]) / 100 if known is not None else 0.0
         average, limit = statistics.ewma(start, recent), statistics.ewma_limit(start, K, RARELY / share)
-        if p < P / share or average < limit:
+        if p < P / share or of_all < RARER / share or average < limit:
             yield Found("T1", f"{stage} {gate}", f"{sum(recent)} of the last {K} verdicts passed, {sum(before)} of the {K} before",
-                        f"last {2 * K} verdicts", 2 * K, {"fisher_p": _text(p), "ewma": _text(average), "ewma_limit": _text(limit)},
+                        f"last {2 * K} verdicts", 2 * K,
+                        {"fisher_p": _text(p), "fisher_p_of_all": _text(of_all), "ewma": _text(average), "ewma_limit": _text(limit)},
                         series[-1].index)
 
 

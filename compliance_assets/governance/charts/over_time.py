@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from statistics import median
 from typing import TYPE_CHECKING
 
 from compliance_assets.governance.charts.chart import Chart, markdown_table
@@ -29,18 +31,19 @@ from compliance_assets.governance.charts.drawing import (
 from compliance_assets.governance.charts.reading import NOT_MEASURED
 
 if TYPE_CHECKING:
-    from compliance_assets.governance.dashboard.measures import Moment
+    from compliance_assets.governance.dashboard.measures import Moment, Rate
 
 _LEFT, _RIGHT, _TALL = 64.0, WIDTH - 150.0, 200.0
+MOST_DOTS = 400
 _COLOURS = (BLUE, AMBER, GREEN, RED, GREY, BLUE_TEXT)
 
 
 def rates(series: Mapping[str, Sequence[Moment]], changed: Sequence[datetime]) -> Chart:
-    """Success rates over time, the last series with its band; dashed where a bound changed, since it is another question from there on."""
+    """Success rates over time, the last series with its band. A line ends where a bound changed (dashed): another question begins there."""
     title = "Gate success"
     sheet = Drawing()
     top = sheet.heading(title, "share of definite verdicts that passed, rolling 28 days; band: 95 % interval of the last; dashed: "
-                               "a bound changed")
+                               "a bound changed, and the line begins anew")
     ends = [one.at for one in next(iter(series.values()))]
     x = _across(ends)
 
@@ -56,12 +59,16 @@ def rates(series: Mapping[str, Sequence[Moment]], changed: Sequence[datetime]) -
     banded = list(series)[-1]
     for name, (line, words) in zip(series, ((BLUE, BLUE_TEXT), (RED, FAIL)), strict=False):
         known = [(x[place], one.rate) for place, one in enumerate(series[name]) if one.rate.value is not None]
-        if name == banded and known:
-            lower = [(px, y(rate.interval[0])) for px, rate in known if rate.interval]
-            upper = [(px, y(rate.interval[1])) for px, rate in known if rate.interval]
-            sheet.path("M" + "L".join(f"{at(px)} {at(py)}" for px, py in [*upper, *reversed(lower)]) + "z", "none", fill=TINT, depth=0)
+        for piece in _pieces(x, series[name]):
+            if name == banded:
+                lower = [(px, y(rate.interval[0])) for px, rate in piece if rate.interval]
+                upper = [(px, y(rate.interval[1])) for px, rate in piece if rate.interval]
+                sheet.path("M" + "L".join(f"{at(px)} {at(py)}" for px, py in [*upper, *reversed(lower)]) + "z", "none", fill=TINT, depth=0)
+            if len(piece) == 1:
+                sheet.dot(piece[0][0], y(piece[0][1].value or 0), line)
+            else:
+                sheet.path("M" + "L".join(f"{at(px)} {at(y(rate.value or 0))}" for px, rate in piece), line, width=2, round_ends=True)
         if known:
-            sheet.path("M" + "L".join(f"{at(px)} {at(y(rate.value or 0))}" for px, rate in known), line, width=2, round_ends=True)
             sheet.dot(known[-1][0], y(known[-1][1].value or 0), line)
             lift = -6 if name == banded else 10
             said = fit(f"{name} {100 * (known[-1][1].value or 0):.0f} %", 135, bold=True)
@@ -70,6 +77,19 @@ def rates(series: Mapping[str, Sequence[Moment]], changed: Sequence[datetime]) -
             for name, moments in series.items() for one in moments if one.rate.n]
     svg = sheet.finish("gate-success", title, "Success rates of validation gates over time", top + _TALL + 44)
     return Chart("gate-success", title, svg, markdown_table(["until", "gates", "passed", "95 % interval", "n"], rows))
+
+
+def _pieces(x: Sequence[float], moments: Sequence[Moment]) -> list[list[tuple[float, Rate]]]:
+    """A series in pieces: each begins where a bound was changed."""
+    pieces: list[list[tuple[float, Rate]]] = []
+    since: object = None
+    for px, one in zip(x, moments, strict=True):
+        if one.rate.value is not None:
+            if not pieces or one.since != since:
+                pieces.append([])
+            pieces[-1].append((px, one.rate))
+            since = one.since
+    return pieces
 
 
 def stacks(name: str, title: str, aside: str, ends: Sequence[datetime], counts: Sequence[Counter[str]]) -> Chart:
@@ -102,11 +122,21 @@ def stacks(name: str, title: str, aside: str, ends: Sequence[datetime], counts: 
 
 
 def waits(points: Sequence[tuple[datetime, float]], ends: Sequence[datetime]) -> Chart:
-    """How long each deployment took, on a logarithmic scale, with the median of all."""
+    """How long each deployment took, on a logarithmic scale, with the median of all; of very many, the median of each span."""
     name, title = "training-to-production", "Training to production"
     sheet = Drawing()
-    top = sheet.heading(title, "one dot for each full rollout, logarithmic; line: median of all")
+    head, rows = ["deployed", "hours"], [[_day(moment), f"{hours:.2f}"] for moment, hours in points]
     spread = [hours for _, hours in points] or [1.0]
+    many = len(points) > MOST_DOTS
+    if many:
+        spans: list[list[float]] = [[] for _ in ends]
+        for moment, hours in points:
+            spans[min(bisect_left(ends, moment), len(ends) - 1)].append(hours)
+        points = [(end, median(span)) for end, span in zip(ends, spans, strict=True) if span]
+        head, rows = ["until", "median hours", "longest", "n"], [[_day(end), f"{median(span):.2f}", f"{max(span):.2f}", str(len(span))]
+                                                                 for end, span in zip(ends, spans, strict=True) if span]
+    dots = "one dot for the median of each span" if many else "one dot for each full rollout"
+    top = sheet.heading(title, f"{dots}, logarithmic; line: median of all")
     low, high = math.floor(math.log10(max(min(spread), 1 / 60))), math.ceil(math.log10(max(max(spread), 1 / 60) * 1.01))
     high = max(high, low + 1)
 
@@ -126,7 +156,7 @@ def waits(points: Sequence[tuple[datetime, float]], ends: Sequence[datetime]) ->
     else:
         sheet.text(_LEFT + 8, top + _TALL / 2, "nothing was deployed", fill=MUTED)
     svg = sheet.finish(name, title, "Hours from the end of training to full rollout", top + _TALL + 44)
-    return Chart(name, title, svg, markdown_table(["deployed", "hours"], [[_day(moment), f"{hours:.2f}"] for moment, hours in points]))
+    return Chart(name, title, svg, markdown_table(head, rows))
 
 
 def _across(ends: Sequence[datetime]) -> list[float]:

@@ -7,9 +7,10 @@ bound must not look like progress.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
 from compliance_assets.evidence import exceptions
@@ -157,18 +158,22 @@ class History:
 def history_of(river: River, system: str) -> History:
     """Read one system's records. Only authentic ones count; what is not on record is not here."""
     stages = sorted((record for rule in RIVER for record in river.archive.made_by(system, rule.name)), key=lambda record: record.index)
+    facts = {record.index: river.archive.fact(record, stage_facts) for record in stages}
+    at = {record.index: facts[record.index].at for record in stages}
     environment = river.definition(system).system.deployment.environment
     steps = [record for record in river.archive.deployments(environment) if record.body.system == system]
     by_output = {record.body.output: record for record in stages if record.body.outcome != "error"}
     evaluated = [record for record in stages if record.body.stage == "model_evaluation" and record.body.outcome != "error"]
-    trained = {record.body.output: _at(record) for record in reversed(stages)
+    trained = {record.body.output: at[record.index] for record in reversed(stages)
                if record.body.stage == "model_training" and record.body.outcome != "error"}
     full_records = [record for record in steps if record.body.action == "full_rollout"]
-    full = [(record.index, _deployed(record, steps, by_output)) for record in full_records]
-    decisions = tuple(_decisions(river, system, stages))
+    exposed = _exposed(steps)
+    full = [(record.index, _deployed(record, exposed, by_output, at)) for record in full_records]
+    decisions = tuple(_decisions(river, system, stages, at))
     return History(
-        system, river.now(), tuple(_judged(stages)),
-        sum(any(report.gate == "fairness" and report.verdict is Verdict.NOT_RUN for report in record.body.reports) for record in evaluated),
+        system, river.now(), tuple(_judged((record, facts[record.index]) for record in stages)),
+        sum(any(gate == "fairness" and verdict is Verdict.NOT_RUN for gate, _, _, verdict, _, _ in facts[record.index].reports)
+            for record in evaluated),
         tuple(sorted(trained.items(), key=lambda item: item[1])),
         frozenset(record.body.inputs["candidate_model"] for record in stages
                   if record.body.stage == "model_registration" and record.body.outcome == "passed"),
@@ -179,9 +184,11 @@ def history_of(river: River, system: str) -> History:
         tuple(record.index for record in stages if not record.body.definition_in_force),
         tuple((parse_rfc3339(record.body.at), record.index) for record in river.archive.of_kind("definition", system)),
         len(stages), len(river.archive.of_kind("reuse", system)), _holdouts(evaluated), tuple(_exceptions(river, system)),
-        tuple(_from_baseline(evaluated)), tuple(_staged_waiting(stages, steps, river, system)),
+        tuple(FromBaseline(metric, over, value, at[record.index], record.index)
+              for record in evaluated for metric, over, value in facts[record.index].baseline),
+        tuple(_staged_waiting(stages, steps, river, system)),
         river.definition(system).system.approval.valid_seconds / 3600,
-        kept_of(river, system, stages, full_records, by_output), None,
+        kept_of(river, system, [(at[record.index], facts[record.index].named) for record in stages], full_records, by_output), None,
         sum(_rests_on_exception(record, by_output) for record in full_records))
 
 
@@ -197,24 +204,61 @@ def margin_of(finding: Finding) -> float | None:
     return margin if margin == margin else None
 
 
+@dataclass(frozen=True, slots=True)
+class StageFacts:
+    """What the history needs of one stage record: read from it once, kept by who reads the same ledger again and again."""
+
+    at: datetime
+    seconds: float
+    """From when it started."""
+    reports: tuple[tuple[str, int, tuple[tuple[str, str], ...], Verdict, tuple[tuple[str, str], ...], float | None], ...]
+    """Gate, version, bounds, verdict, what failed, margin of each report; nothing of a stage that could not compute."""
+    baseline: tuple[tuple[str, str, float], ...]
+    """Metric, attribute, distance from the baseline."""
+    named: tuple[bytes, ...]
+    """Digests of every artefact that it names (output, files, log, environment)."""
+
+
+def stage_facts(record: Record) -> StageFacts:
+    """Read them from one stage record."""
+    body = record.body
+    reports = () if body.outcome == "error" else tuple(
+        (report.gate, report.version, _bounds(tuple(sorted((finding.id, f"{finding.comparator} {finding.bound}")
+                                                           for finding in report.findings if finding.judged_on))),
+         report.verdict, _failed(report), _margin(report)) for report in body.reports)
+    baseline: list[tuple[str, str, float]] = []
+    for report in body.reports if body.stage == "model_evaluation" and body.outcome != "error" else ():
+        for finding in report.findings if report.gate == "drift" else ():
+            if finding.id.startswith("drift.baseline.") and finding.value is not None:
+                parts = finding.id.split(".")
+                baseline.append((parts[-1], parts[2] if len(parts) > 3 else "all", float(finding.value)))
+    named = {bytes.fromhex(digest) for digest in (body.output, *body.files.values(), body.log, body.environment)}
+    at = parse_rfc3339(str(body.finished))
+    return StageFacts(at, (at - parse_rfc3339(body.started)).total_seconds(), reports, tuple(baseline), tuple(named))
+
+
+@lru_cache(maxsize=4096)
+def _bounds(found: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
+    """The same bounds as one object: thousands of verdicts share them."""
+    return found
+
+
 def _at(record: Record) -> datetime:
     return parse_rfc3339(str(record.body.finished))
 
 
-def _judged(stages: Iterable[Record]) -> Iterable[Judged]:
+def _judged(stages: Iterable[tuple[Record, StageFacts]]) -> Iterable[Judged]:
     seen: set[tuple[Any, ...]] = set()
-    for record in stages:
-        if record.body.outcome == "error":
+    for record, facts in stages:
+        if not facts.reports:
             continue
-        about = tuple(sorted(record.body.inputs.items())) if rule_named(record.body.stage).reports else (record.body.output,)
-        for report in record.body.reports:
-            bounds = tuple(sorted((finding.id, f"{finding.comparator} {finding.bound}") for finding in report.findings
-                                  if finding.judged_on))
-            unit = (report.gate, report.version, bounds, record.body.stage, about)
-            if report.verdict in DEFINITE and unit not in seen:
+        body, rule = record.body, rule_named(record.body.stage)
+        about = tuple(sorted(body.inputs.items())) if rule.reports else (body.output,)
+        for gate, version, bounds, verdict, failed, margin in facts.reports:
+            unit = (gate, version, bounds, rule.number, about)
+            if verdict in DEFINITE and unit not in seen:
                 seen.add(unit)
-                yield Judged(rule_named(record.body.stage).number, report.gate, report.version, bounds, report.verdict, _at(record),
-                             record.index, _failed(report), _margin(report))
+                yield Judged(rule.number, gate, version, bounds, verdict, facts.at, record.index, failed, margin)
 
 
 def _failed(report: GateReport) -> tuple[tuple[str, str], ...]:
@@ -226,7 +270,18 @@ def _margin(report: GateReport) -> float | None:
     return min((margin for finding in report.findings if (margin := margin_of(finding)) is not None), default=None)
 
 
-def _deployed(full: Record, steps: Iterable[Record], by_output: dict[str, Record]) -> Deployed | None:
+def _exposed(steps: Iterable[Record]) -> dict[str, datetime]:
+    """When each approval first brought a version in front of traffic."""
+    found: dict[str, datetime] = {}
+    for one in steps:
+        if one.body.action in ("shadow_started", "canary_started", "full_rollout"):
+            at = parse_rfc3339(one.body.at)
+            found[one.body.approval] = min(at, found.get(one.body.approval, at))
+    return found
+
+
+def _deployed(full: Record, exposed: Mapping[str, datetime], by_output: Mapping[str, Record],
+              at: Mapping[int, datetime]) -> Deployed | None:
     body = full.body
     staged = by_output[body.staged] if body.staged in by_output else None
     candidate = staged.body.inputs["candidate_model"] if staged is not None else ""
@@ -234,15 +289,13 @@ def _deployed(full: Record, steps: Iterable[Record], by_output: dict[str, Record
         return None
     approval = by_output[body.approval] if body.approval in by_output else None
     report = approval.body.inputs["integration_report"] if approval is not None else ""
-    exposed = [parse_rfc3339(one.body.at) for one in steps
-               if one.body.approval == body.approval and one.body.action in ("shadow_started", "canary_started", "full_rollout")]
-    return Deployed(body.approval, candidate, _at(by_output[candidate]), _at(staged),
-                    _at(by_output[report]) if report in by_output else None, _at(approval) if approval is not None else None,
-                    min(exposed, default=None), parse_rfc3339(body.at), full.index)
+    return Deployed(body.approval, candidate, at[by_output[candidate].index], at[staged.index],
+                    at[by_output[report].index] if report in by_output else None, at[approval.index] if approval is not None else None,
+                    exposed.get(body.approval), parse_rfc3339(body.at), full.index)
 
 
-def _decisions(river: River, system: str, stages: list[Record]) -> Iterable[Decided]:
-    ready = {record.body.output: _at(record) for record in stages
+def _decisions(river: River, system: str, stages: list[Record], moments: Mapping[int, datetime]) -> Iterable[Decided]:
+    ready = {record.body.output: moments[record.index] for record in stages
              if record.body.stage == "integration_testing" and record.body.outcome == "passed"}
     for record in river.archive.of_kind("decision", system):
         if record.body.scope.purpose != "release":
@@ -278,15 +331,6 @@ def _exceptions(river: River, system: str) -> Iterable[Excepted]:
         about = f"{body.gate}: {', '.join(sorted(str(finding['id']) for finding in body.findings))}"
         heard = exceptions.standing(river.archive, record, river.now())
         yield Excepted(about, at, record.index, bool(heard.approvers) and not heard.missing, parse_rfc3339(body.expires))
-
-
-def _from_baseline(evaluated: Iterable[Record]) -> Iterable[FromBaseline]:
-    for record in evaluated:
-        for report in record.body.reports:
-            for finding in report.findings if report.gate == "drift" else ():
-                if finding.id.startswith("drift.baseline.") and finding.value is not None:
-                    parts = finding.id.split(".")
-                    yield FromBaseline(parts[-1], parts[2] if len(parts) > 3 else "all", float(finding.value), _at(record), record.index)
 
 
 def _staged_waiting(stages: Iterable[Record], steps: Iterable[Record], river: River, system: str) -> Iterable[StagedWaiting]:

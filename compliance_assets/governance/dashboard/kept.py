@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, timedelta
+from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path
 
 from compliance_assets.evidence import anchors
 from compliance_assets.evidence.archive import Record
 from compliance_assets.pipeline import River
 from compliance_assets.policy.river import rule_named, upstream_of
-from compliance_assets.trust.canonical import Digest, parse_rfc3339
+from compliance_assets.trust.canonical import Digest
 
 WINDOW = timedelta(days=90)
 
@@ -38,12 +39,15 @@ class Kept:
     """Ledger indices of open alerts T7."""
 
 
-def kept_of(river: River, system: str, stages: Iterable[Record], full: Iterable[Record], by_output: Mapping[str, Record]) -> Kept:
-    """Look at the store, the log folders and the anchors; nothing is hashed again here (`compliance verify` does that)."""
-    exists = river.archive.artefacts.exists
+def kept_of(river: River, system: str, naming: Iterable[tuple[datetime, Iterable[bytes]]], full: Iterable[Record],
+            by_output: Mapping[str, Record]) -> Kept:
+    """Look at the store, the log folders and the anchors; nothing is hashed again here (`compliance verify` does that).
+
+    `naming`: when each stage record was made, and the artefacts that it names.
+    """
+    exists = cache(river.archive.artefacts.exists)  # one look at each artefact, this time
     since = river.now() - WINDOW
-    named = {digest for record in stages if parse_rfc3339(str(record.body.finished)) >= since
-             for digest in (record.body.output, *record.body.files.values(), record.body.log, record.body.environment)}
+    named = {digest.hex() for at, digests in naming if at >= since for digest in digests}
     rollouts = list(full)
     kept, _ = anchors.read(river.archive, river.archive.in_force())
     alerts = [record for record in river.archive.of_kind("alert", system) if record.body.rule == "T7"]

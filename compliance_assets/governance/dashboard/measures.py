@@ -6,10 +6,12 @@ No source gives formulae for these; all of them are this project's own conventio
 from __future__ import annotations
 
 import math
+from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import accumulate
 from statistics import median
 from typing import Any
 
@@ -49,10 +51,12 @@ class Rate:
 
 @dataclass(frozen=True)
 class Moment:
-    """One point of a series: the rate over the `ROLLING` days before it."""
+    """One point of a series: the rate over the `ROLLING` days before it, or since the question was changed."""
 
     at: datetime
     rate: Rate
+    since: datetime | None = None
+    """When a bound or a gate's version was last changed before; None if it never was."""
 
 
 @dataclass(frozen=True)
@@ -88,8 +92,19 @@ def success(judged: Iterable[Judged]) -> Rate:
 
 
 def rolling(judged: Sequence[Judged], moments: Iterable[datetime]) -> tuple[Moment, ...]:
-    """The success rate of the `ROLLING` days before each moment."""
-    return tuple(Moment(at, success(one for one in judged if at - ROLLING < one.at <= at)) for at in moments)
+    """The success rate of the `ROLLING` days before each moment; what was judged under other bounds than those of then is left out."""
+    changed = sorted(changes(judged))
+    ordered = sorted((one.at, one.passed) for one in judged)
+    when = [at for at, _ in ordered]
+    passed = [0, *accumulate(one for _, one in ordered)]
+    found: list[Moment] = []
+    for at in moments:
+        since = changed[place - 1] if (place := bisect_right(changed, at)) else None
+        start, end = bisect_right(when, at - ROLLING), bisect_right(when, at)
+        if since is not None:
+            start = max(start, bisect_left(when, since))
+        found.append(Moment(at, Rate(passed[end] - passed[start], end - start), since))
+    return tuple(found)
 
 
 def changes(judged: Iterable[Judged]) -> tuple[datetime, ...]:
@@ -165,8 +180,8 @@ def counted(events: Iterable[tuple[datetime, str]], ends: Sequence[datetime]) ->
     """How often each word occurs in each span that ends at `ends` (the first begins at the beginning of time)."""
     found: tuple[Counter[str], ...] = tuple(Counter() for _ in ends)
     for at, word in events:
-        place = next((place for place, end in enumerate(ends) if at <= end), None)
-        if place is not None:
+        place = bisect_left(ends, at)
+        if place < len(ends):
             found[place][word] += 1
     return found
 

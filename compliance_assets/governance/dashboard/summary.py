@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -56,21 +55,6 @@ class Dashboard:
 def dashboard(river: River, system: str) -> Dashboard:
     """Read one system's records and measure them as they stand now."""
     return of_history(replace(history_of(river, system), stale_modules=_stale_modules(river, system)))
-
-
-_REMEMBERED: dict[tuple[str, str, int, str, str], tuple[float, Dashboard]] = {}
-_SECONDS, _MOST = 60.0, 16
-
-
-def remembered(river: River, system: str) -> Dashboard:
-    """The dashboard as it was measured at most a minute ago from this very ledger head and definition; else measured now."""
-    head = river.archive.head()
-    key = (str(river.home.path), system, head.size, head.root, str(river.definition(system).digest))
-    if key not in _REMEMBERED or time.monotonic() - _REMEMBERED[key][0] > _SECONDS:
-        if len(_REMEMBERED) >= _MOST:
-            _REMEMBERED.clear()
-        _REMEMBERED[key] = (time.monotonic(), dashboard(river, system))
-    return _REMEMBERED[key][1]
 
 
 def _stale_modules(river: River, system: str) -> tuple[int, int] | None:

@@ -41,9 +41,10 @@ def chosen(river: River, system: str, release: str = "") -> Candidate:
         return matching[0]
     state = answering(river, system)
     if state.production is not None and state.production.system == system:
-        for one in found:
-            if "approval" in one.chain and one.chain["approval"].body.output == state.production.approval:
-                return one
+        approval = state.production.approval
+        for tip in found.tips:  # only a line that ends at an approval, or after it, has one
+            if approval in (tip.body.output, *tip.body.inputs.values()):
+                return found.ending_at(tip)
     if not found:
         raise Misused(f"{system} has no candidate yet.", rule="document", value=system,
                       remedy=f"Run it first: compliance run {system} --to evaluation_report")

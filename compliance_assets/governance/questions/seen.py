@@ -15,7 +15,7 @@ from compliance_assets.evidence.records import DefinitionProposed
 from compliance_assets.governance.questions.answer import Fact, fact
 from compliance_assets.pipeline import River
 from compliance_assets.policy.river import RIVER, rule_named
-from compliance_assets.trust.canonical import Digest, parse_canonical, parse_rfc3339
+from compliance_assets.trust.canonical import Digest, parse_canonical
 
 
 @dataclass(frozen=True)
@@ -132,8 +132,7 @@ class Seen:
 
 def moment(record: Record) -> datetime:
     """When a record says that it was made."""
-    body = record.body
-    return parse_rfc3339(str(body.finished if hasattr(body, "finished") else body.at if hasattr(body, "at") else body.issued))
+    return record.moment
 
 
 def plain(value: object) -> str:
