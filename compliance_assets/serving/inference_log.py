@@ -14,7 +14,7 @@ import os
 import threading
 import time
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -66,6 +66,29 @@ class Decision:
                 f'"monitoring":{monitoring},"release":{_word(self.release)},"request_id":{_word(self.request_id)},'
                 f'"role":{_word(self.role)},"row":{self.row},"score":{_word(self.score)},"server":{_word(self.server)},'
                 f'"time":{_word(self.time)}}}\n').encode()
+
+
+def row_digests(rows: Sequence[Mapping[str, Any]]) -> list[Digest]:
+    """The digest of each row; of many rows with the same columns, column by column."""
+    names = tuple(rows[0]) if rows else ()
+    columns = []
+    for name, key in _sorted_keys(names):
+        values = [row.get(name, rows) for row in rows]  # what no row holds stands for a column that is not there
+        kinds = set(map(type, values))
+        if kinds == {float}:
+            columns.append([f'{key}["float","{value!r}"]' for value in values])
+        elif kinds == {int}:
+            columns.append([f'{key}["int","{value}"]' for value in values])
+        elif kinds == {str}:
+            columns.append([key + _letters(value) for value in values])
+        else:
+            break
+    if not names or len(columns) < len(names) or any(len(row) != len(names) for row in rows):
+        return [row_digest(row) for row in rows]
+    try:
+        return [sha256_bytes(f"{{{','.join(parts)}}}".encode()) for parts in zip(*columns, strict=True)]
+    except UnicodeEncodeError:
+        return [row_digest(row) for row in rows]
 
 
 def row_digest(row: Mapping[str, Any]) -> Digest:

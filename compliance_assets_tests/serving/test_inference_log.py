@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import threading
-import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import example, given
@@ -22,6 +22,7 @@ from compliance_assets.serving.inference_log import (
     read_inputs,
     read_log,
     row_digest,
+    row_digests,
 )
 from compliance_assets.trust.canonical import Digest, canonical_json, sha256_bytes
 
@@ -147,6 +148,22 @@ def test_a_rows_digest_is_that_of_its_canonical_json(row: dict[str, object]) -> 
     assert row_digest(row) == expected == Digest(str(expected))
 
 
+_COLUMNS = st.sampled_from([st.floats(), st.integers(), st.text(max_size=4), st.none() | st.integers(), st.booleans()])
+
+
+@given(st.data())
+def test_digests_of_many_rows_are_those_of_each_row(data: st.DataObject) -> None:
+    columns = data.draw(st.dictionaries(st.text(max_size=3), _COLUMNS, max_size=4))
+    rows = data.draw(st.lists(st.fixed_dictionaries(columns) | _ANY_ROW if data.draw(st.booleans()) else st.fixed_dictionaries(columns), max_size=4))
+    try:
+        expected = [row_digest(row) for row in rows]
+    except UntrustedEvidence:
+        with pytest.raises(UntrustedEvidence):
+            row_digests(rows)
+        return
+    assert row_digests(rows) == expected
+
+
 _WORDS = st.text(max_size=8)
 
 
@@ -167,9 +184,11 @@ def test_a_slow_disk_is_flushed_by_two_threads_and_a_quick_one_by_one(tmp_path: 
     seconds = [0.003] * 2 + [0.0] * 4
 
     def fdatasync(file: int) -> None:
+        clock[0] += seconds[len(flushed)]
         flushed.append((threading.current_thread().name[:5], file))
-        time.sleep(seconds[len(flushed) - 1])
 
+    clock = [0.0]
+    monkeypatch.setattr("compliance_assets.serving.inference_log.time", SimpleNamespace(monotonic=lambda: clock[0]))
     monkeypatch.setattr("compliance_assets.serving.inference_log.os.fdatasync", fdatasync)
     log = InferenceLog(tmp_path, "blue")
     for _ in range(3):
