@@ -10,6 +10,7 @@ One worker each. Nothing is validated, nothing is written down.
 from __future__ import annotations
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -37,12 +38,13 @@ def install(folder: str) -> None:
 
 
 def asked(name: str, columns: list[str], data: list[list[Any]]) -> bytes:
-    """The request for these rows in the server's own form."""
+    """The request for these rows in the server's own form; what is missing as null, since NaN is no JSON."""
+    data = [[None if isinstance(value, float) and math.isnan(value) else value for value in row] for row in data]
     if name == "mlserver":
         inputs = []
         for place, column in enumerate(columns):
             values = [row[place] for row in data]
-            kind = "BYTES" if isinstance(values[0], str) else "FP64"
+            kind = "BYTES" if any(isinstance(value, str) for value in values) else "FP64"
             inputs.append({"name": column, "shape": [len(values), 1], "datatype": kind, "data": values,
                            "parameters": {"content_type": "str" if kind == "BYTES" else "np"}})
         return json.dumps({"parameters": {"content_type": "pd"}, "inputs": inputs, "outputs": [{"name": "predict_proba"}]}).encode()
