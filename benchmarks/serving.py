@@ -1,12 +1,13 @@
-"""How fast are answers? This package's server, alone and behind its router with its log, beside `mlflow models serve`.
+"""How fast are answers? This package's server, alone and behind its router with its log, beside `mlflow models serve` and others.
 
     python benchmarks/serving.py                      # founds a demo in a folder of its own; writes benchmarks/serving.md
     python benchmarks/serving.py --project FOLDER     # a demo that stands there already
+    python benchmarks/serving.py --others FOLDER      # with the servers that `benchmarks/other_servers.py install FOLDER` installed
     python benchmarks/serving.py --seconds 3 --print
 
 All answer for the same model file, one worker and one thread each, one after the other. Callers are threads of this process with a connection
 each. This package's server takes raw rows: it validates them, computes the features, scores, decides, and answers when the decision is on the
-disk; mlflow's takes features that were computed before the clock started. `bare` is this package's server with a log that keeps nothing.
+disk; the others take features that were computed before the clock started. `bare` is this package's server with a log that keeps nothing.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
+
+import other_servers
 
 HERE = Path(__file__).resolve().parent
 TOP = HERE.parent
@@ -45,6 +48,7 @@ def bare(spec_path: str, port: str) -> None:
         os.environ[threads] = "1"
     import uvicorn
 
+    from compliance_assets.heavy import settled
     from compliance_assets.serving.app import make_app
     from compliance_assets.serving.inference_log import InferenceLog
     from compliance_assets.serving.loading import load_served
@@ -58,6 +62,7 @@ def bare(spec_path: str, port: str) -> None:
     spec = ServerSpec.read(Path(spec_path)).model_copy(update={"port": int(port)})
     with tempfile.TemporaryDirectory() as folder:
         app = make_app(load_served(spec), Nothing(Path(folder), "bare"), StopSwitch(spec.folder))
+        settled()
         uvicorn.run(app, host="127.0.0.1", port=int(port), log_level="warning", access_log=False, limit_concurrency=200)
 
 
@@ -84,6 +89,9 @@ def save_for_mlflow(spec_path: str, folder: str, features: str) -> None:
     signature = infer_signature(frame, estimator.predict_proba(frame))
     mlflow.sklearn.save_model(estimator, folder, signature=signature, pyfunc_predict_fn="predict_proba", pip_requirements=["scikit-learn"],
                               serialization_format="skops", skops_trusted_types=list(spec.trusted_types))
+    import joblib
+
+    joblib.dump(estimator, f"{folder}.joblib")
     Path(features).write_text(json.dumps({"columns": list(frame.columns), "data": frame.to_numpy(object).tolist()}))
 
 
@@ -151,12 +159,13 @@ def load(address: str, path: str, body: bytes, callers: int, seconds: float) -> 
     return {"per_second": len(taken) / seconds, **{f"p{at}": taken[min(len(taken) - 1, len(taken) * at // 100)] for at in (50, 95, 99)}}
 
 
-def measure(root: Path, seconds: float, rounds: int) -> dict[tuple[str, int, int], dict[str, Any]]:
+def measure(root: Path, seconds: float, rounds: int, others: Path | None = None) -> dict[tuple[str, int, int], dict[str, Any]]:
     """Every side in every shape, in turns, `rounds` times; the round with the most answers counts."""
     from compliance_assets.serving.launching import free_port
 
     spec_path = next((root / ".compliance/serving/production/specs").glob("*.json"))
     rows = _rows(root)
+    sides = [*SIDES, *(name for name in other_servers.PACKAGES if others is not None and (others / name / "bin/python").exists())]
     found: dict[tuple[str, int, int], dict[str, Any]] = {}
     with tempfile.TemporaryDirectory() as scratch:
         folder, features = Path(scratch) / "model", Path(scratch) / "features.json"
@@ -168,13 +177,17 @@ def measure(root: Path, seconds: float, rounds: int) -> dict[tuple[str, int, int
         router = f"http://127.0.0.1:{_router_port(root)}"
         one_thread = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
         for _ in range(rounds):
-            for side in SIDES:
-                path = "/invocations" if side == "mlflow" else "/predict"
+            for side in sides:
+                path = "/invocations" if side == "mlflow" else other_servers.PATHS[side][0] if side in other_servers.PATHS else "/predict"
                 if side in ("routed", "logged"):
                     command, ready, address = production, "/v2/health/ready", router if side == "routed" else f"http://127.0.0.1:{ports[0]}"
                 elif side == "bare":
                     command, ready, address = [sys.executable, str(HERE / "serving.py"), "--bare", str(spec_path), str(ports[1])], "/v2/health/ready", \
                         f"http://127.0.0.1:{ports[1]}"
+                elif others is not None and side in other_servers.PATHS:
+                    port = free_port()
+                    command = [str(others / side / "bin/python"), str(HERE / "other_servers.py"), side, f"{folder}.joblib", str(port)]
+                    ready, address = other_servers.PATHS[side][1], f"http://127.0.0.1:{port}"
                 else:
                     command = [str(Path(sys.executable).parent / "mlflow"), "models", "serve", "-m", str(folder), "-p", str(ports[2]), "-h", "127.0.0.1",
                                "--env-manager", "local"]
@@ -182,8 +195,9 @@ def measure(root: Path, seconds: float, rounds: int) -> dict[tuple[str, int, int
                 path_of = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
                 with running(command, address, ready, **one_thread, **path_of):
                     for size, callers in SHAPES:
-                        body = json.dumps({"dataframe_split": {"columns": given["columns"], "data": given["data"][:size]}} if side == "mlflow"
-                                          else {"rows": rows[:size]}).encode()
+                        body = other_servers.asked(side, given["columns"], given["data"][:size]) if side in other_servers.PATHS else \
+                            json.dumps({"dataframe_split": {"columns": given["columns"], "data": given["data"][:size]}} if side == "mlflow"
+                                       else {"rows": rows[:size]}).encode()
                         again = load(address, path, body, callers, seconds)
                         print(f"{side:<7} {size:>3} rows {callers} callers: {again['per_second']:7.1f}/s  p50 {again['p50']:6.1f}  p95 {again['p95']:6.1f}  "
                               f"p99 {again['p99']:6.1f} ms", file=sys.stderr, flush=True)
@@ -213,15 +227,18 @@ def page(found: dict[tuple[str, int, int], dict[str, Any]], seconds: float, roun
              f"Machine: {machine()}. {seconds:g} s for each number after one to warm; the best of {rounds} rounds, all sides in turns. The callers run on the "
              "same cores.", "", "| what | rows | callers | answers/s | p50 ms | p95 ms | p99 ms |", "|---|---|---|---|---|---|---|"]
     for size, callers in SHAPES:
-        for side, words in SIDES.items():
-            one = found[side, size, callers]
+        for side, words in {**SIDES, **other_servers.WORDS}.items():
+            one = found.get((side, size, callers))
+            if one is None:
+                continue  # not installed here
             lines.append(f"| {words} | {size} | {callers} | {one['per_second']:.1f} | {one['p50']:.1f} | {one['p95']:.1f} | {one['p99']:.1f} |")
     lines += ["", "| rows | callers | router and log: time of an answer, as a multiple of the bare server's (p50) | the same in answers/s | "
-              "answers/s, as a multiple of `mlflow models serve` |", "|---|---|---|---|---|"]
+              "answers/s, as a multiple of `mlflow models serve` | of the quickest other |", "|---|---|---|---|---|---|"]
     for size, callers in SHAPES:
         routed, alone, other = (found[side, size, callers] for side in ("routed", "bare", "mlflow"))
+        quickest = max(one["per_second"] for (side, *shape), one in found.items() if side not in ("bare", "logged", "routed") and shape == [size, callers])
         lines.append(f"| {size} | {callers} | {routed['p50'] / alone['p50']:.2f} | {alone['per_second'] / routed['per_second']:.2f} | "
-                     f"**{routed['per_second'] / other['per_second']:.2f}** |")
+                     f"**{routed['per_second'] / other['per_second']:.2f}** | {routed['per_second'] / quickest:.2f} |")
     return lines
 
 
@@ -230,6 +247,7 @@ def main() -> None:
     asked.add_argument("--project", type=Path, default=None, help="the folder of a finished `compliance demo`")
     asked.add_argument("--seconds", type=float, default=8.0)
     asked.add_argument("--rounds", type=int, default=2)
+    asked.add_argument("--others", type=Path, default=None, help="the folder that other_servers.py installed into")
     asked.add_argument("--print", action="store_true", help="print the table only")
     options = asked.parse_args()
     sys.path.insert(0, str(TOP))
@@ -239,7 +257,7 @@ def main() -> None:
             root = Path(place) / "demo"
             subprocess.run([sys.executable, "-m", "compliance_assets.cli", "demo", "--folder", str(root), "--port", "18480"], check=True, stdout=sys.stderr,
                            env=os.environ | {"PYTHONPATH": str(TOP)})
-        text = "\n".join(page(measure(root.resolve(), options.seconds, options.rounds), options.seconds, options.rounds))
+        text = "\n".join(page(measure(root.resolve(), options.seconds, options.rounds, options.others), options.seconds, options.rounds))
     print(text)
     if not options.print:
         PAGE.write_text(text + "\n")

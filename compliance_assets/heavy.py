@@ -28,3 +28,9 @@ def heavy_import(name: str) -> Iterator[None]:
         yield
     finally:
         gc.enable()
+
+
+def settled() -> None:
+    """For a server that has loaded all it needs: what is there stays to the end, so no answer waits while it is looked through."""
+    gc.collect()
+    gc.freeze()

@@ -22,9 +22,9 @@ from compliance_assets.serving.inference_log import (
     SHADOW,
     Decision,
     InferenceLog,
-    new_decision_id,
+    new_decision_ids,
     now_text,
-    row_digest,
+    row_digests,
 )
 from compliance_assets.serving.interface import MOST_ROWS, Problem, parse_json, plain_row, validated
 from compliance_assets.serving.loading import Loaded
@@ -121,11 +121,11 @@ class Answering:
             raise Problem(422, "Outside the contract", f"x-request-id: longer than {LONGEST_REQUEST_ID} characters.")
         moment, microseconds = now_text(), int((time.monotonic() - called.started) * 1e6)
         batch = [
-            (Decision(id=new_decision_id(), time=moment, request_id=request_id, row=place, model=spec.model, release=spec.release,
-                      environment=spec.environment, server=spec.server, role=called.role, input=row_digest(row),
-                      features=row_digest(seen), score=repr(score), decision=decision, microseconds=microseconds,
-                      monitoring=dict(group)), row)
-            for place, (row, seen, score, decision, group) in enumerate(zip(rows, features, scores, decided, groups, strict=True))
+            (Decision(id=name, time=moment, request_id=request_id, row=place, model=spec.model, release=spec.release,
+                      environment=spec.environment, server=spec.server, role=called.role, input=sent,
+                      features=seen, score=repr(score), decision=decision, microseconds=microseconds, monitoring=dict(group)), row)
+            for place, (name, row, sent, seen, score, decision, group) in enumerate(
+                zip(new_decision_ids(len(rows)), rows, row_digests(rows), row_digests(features), scores, decided, groups, strict=True))
         ]
         try:
             self.log.append(batch)

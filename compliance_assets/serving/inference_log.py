@@ -8,14 +8,18 @@ as the answer.
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import threading
+import time
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from json.encoder import encode_basestring as _letters
+from json.encoder import encode_basestring_ascii as _word
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +27,10 @@ from compliance_assets.errors import ServingError, UntrustedEvidence
 from compliance_assets.serving.log_files import bodies, files, holds
 from compliance_assets.trust.canonical import Digest, canonical_json, rfc3339, sha256_bytes
 
-_ENCODED = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, check_circular=False).encode
-"""The text of `canonical_json`, for values that were checked."""
+_encoded = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=True, check_circular=False).encode
+_as_sent = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
+_WORTH_A_THREAD = 0.001
+"""Seconds. Handing a flush to a second thread costs a tenth of this; a disk that is quicker gains nothing by it."""
 ANSWERING = "answering"
 SHADOW = "shadow"
 
@@ -53,24 +59,76 @@ class Decision:
     monitoring: Mapping[str, str] = field(default_factory=dict)
 
     def line(self) -> bytes:
-        return json.dumps(self.__dict__, separators=(",", ":"), sort_keys=True, ensure_ascii=True).encode() + b"\n"
+        """Its line in the log: JSON with sorted keys, ASCII. Written out by hand: a thousand may go into one answer."""
+        monitoring = _encoded(dict(self.monitoring)) if self.monitoring else "{}"
+        return (f'{{"decision":{_word(self.decision)},"environment":{_word(self.environment)},"features":{_word(self.features)},'
+                f'"id":{_word(self.id)},"input":{_word(self.input)},"microseconds":{self.microseconds},"model":{_word(self.model)},'
+                f'"monitoring":{monitoring},"release":{_word(self.release)},"request_id":{_word(self.request_id)},'
+                f'"role":{_word(self.role)},"row":{self.row},"score":{_word(self.score)},"server":{_word(self.server)},'
+                f'"time":{_word(self.time)}}}\n').encode()
+
+
+def row_digests(rows: Sequence[Mapping[str, Any]]) -> list[Digest]:
+    """The digest of each row; of many rows with the same columns, column by column."""
+    names = tuple(rows[0]) if rows else ()
+    columns = []
+    for name, key in _sorted_keys(names):
+        values = [row.get(name, rows) for row in rows]  # what no row holds stands for a column that is not there
+        kinds = set(map(type, values))
+        if kinds == {float}:
+            columns.append([f'{key}["float","{value!r}"]' for value in values])
+        elif kinds == {int}:
+            columns.append([f'{key}["int","{value}"]' for value in values])
+        elif kinds == {str}:
+            columns.append([key + _letters(value) for value in values])
+        else:
+            break
+    if not names or len(columns) < len(names) or any(len(row) != len(names) for row in rows):
+        return [row_digest(row) for row in rows]
+    try:
+        return [sha256_bytes(f"{{{','.join(parts)}}}".encode()) for parts in zip(*columns, strict=True)]
+    except UnicodeEncodeError:
+        return [row_digest(row) for row in rows]
 
 
 def row_digest(row: Mapping[str, Any]) -> Digest:
-    """The digest of a row of plain values, whatever the order of its keys. Numbers count as their shortest text."""
-    # Two digests for each row of an answer, a thousand rows in one: what is flat already needs no second look before it is written.
-    flat, plain = "".join(row).isascii(), {}
-    for name, value in row.items():
-        kind = type(value)
-        if kind is float or kind is int:
-            plain[name] = [kind.__name__, repr(value)]
-        else:
-            flat = flat and (value is None or kind is str or kind is bool)
-            plain[name] = _text(value)
+    """The digest of the canonical JSON of a row of plain values, its numbers as their type and shortest text."""
+    text = _flat(row)
     try:
-        return sha256_bytes(_ENCODED(plain).encode() if flat else canonical_json(plain))
+        return sha256_bytes(canonical_json({name: _text(value) for name, value in row.items()}) if text is None else text.encode())
     except UnicodeEncodeError:
-        return sha256_bytes(canonical_json(plain))  # refuses half of a surrogate pair, and says so
+        return sha256_bytes(canonical_json({name: _text(value) for name, value in row.items()}))  # refuses half of a surrogate pair
+
+
+def _flat(row: Mapping[str, Any]) -> str | None:
+    """The canonical JSON of a row of words, numbers, truths and gaps; None where it holds anything else.
+
+    An answer may need two thousand of them, all with the same columns.
+    """
+    parts = []
+    for name, key in _sorted_keys(tuple(row)):
+        value = row[name]
+        kind = type(value)
+        if kind is float:
+            parts.append(f'{key}["float","{value!r}"]')
+        elif kind is int:
+            parts.append(f'{key}["int","{value}"]')
+        elif kind is str:
+            parts.append(key + _letters(value))
+        elif kind in _NAMED:
+            parts.append(key + _NAMED[kind][value])
+        else:
+            return None
+    return "{" + ",".join(parts) + "}" if parts else None
+
+
+_NAMED: Mapping[type, Mapping[Any, str]] = {bool: {True: "true", False: "false"}, type(None): {None: "null"}}
+
+
+@functools.lru_cache(maxsize=64)
+def _sorted_keys(names: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
+    """Each name with its text before the value, in canonical order; none where letters beyond ASCII make the order another one."""
+    return tuple((name, f"{_letters(name)}:") for name in sorted(names)) if "".join(names).isascii() else ()
 
 
 def _text(value: Any) -> Any:
@@ -96,6 +154,7 @@ class InferenceLog:
         self._second = ThreadPoolExecutor(1, thread_name_prefix="flush")
         self._day = ""
         self._files: tuple[int, int] | None = None
+        self._slow = False
         self._written = 0
         self._flushed = 0
         try:
@@ -108,7 +167,7 @@ class InferenceLog:
         decisions, inputs = [], []
         for decision, row in batch:
             decisions.append(decision.line())
-            inputs.append(json.dumps({"id": decision.id, "row": dict(row)}, separators=(",", ":")).encode() + b"\n")
+            inputs.append(_as_sent({"id": decision.id, "row": row}).encode() + b"\n")
         try:
             with self._writing:
                 inputs_file, decisions_file = self._today()
@@ -137,12 +196,18 @@ class InferenceLog:
             if self._flushed >= mine or self._files is None:  # another thread's flush covered ours, or a new day did
                 return
             covered = self._written
-            # Both at once: a disk takes one flush of its own cache for two files as well as for one.
-            inputs = self._second.submit(os.fdatasync, self._files[0])
-            try:
-                os.fdatasync(self._files[1])
-            finally:
-                inputs.result()
+            begun = time.monotonic()
+            if self._slow:
+                # Both at once: a disk takes one flush of its own cache for two files as well as for one.
+                inputs = self._second.submit(os.fdatasync, self._files[0])
+                try:
+                    os.fdatasync(self._files[1])
+                finally:
+                    inputs.result()
+            else:
+                for file in self._files:
+                    os.fdatasync(file)
+            self._slow = time.monotonic() - begun > _WORTH_A_THREAD
             self._flushed = covered
 
     def close(self) -> None:
@@ -164,8 +229,10 @@ def _cannot_write(folder: Path, error: OSError) -> ServingError:
                         value=str(folder), remedy="Free space or fix the permissions; no answer is given until then.")
 
 
-def new_decision_id() -> str:
-    return uuid.uuid4().hex
+def new_decision_ids(count: int) -> list[str]:
+    """128 random bits for each decision, in hexadecimal."""
+    letters = os.urandom(16 * count).hex()
+    return [letters[start:start + 32] for start in range(0, len(letters), 32)]
 
 
 def now_text() -> str:

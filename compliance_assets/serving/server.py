@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from compliance_assets.errors import Busy, ComplianceError
+from compliance_assets.heavy import settled
 from compliance_assets.serving.inference_log import InferenceLog
 from compliance_assets.serving.loading import Authorise, authorise, load_served
 from compliance_assets.serving.processes import die_with_parent
@@ -52,6 +53,7 @@ def serve(spec: ServerSpec, authorise: Authorise) -> None:
 
         config = uvicorn.Config(make_app(loaded, log, StopSwitch(spec.folder)), log_level="warning", access_log=False,
                                 timeout_graceful_shutdown=5, limit_concurrency=200)
+        settled()
         # uvicorn ends in order and then raises the signal again: let that be the end of the process, not its death.
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
         try:
