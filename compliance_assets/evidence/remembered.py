@@ -165,7 +165,7 @@ class Remembered:
                     if start:
                         time.sleep(0.002)  # requests go before
                     end = min(start + A_FEW, size)
-                    found = rows.bodies(start, end)
+                    found = list(rows.bodies(start, end))
                     for place, (index, body, leaf) in enumerate(found):
                         if index != start + place or leaf_hash(body) != leaves[index * LEAF:(index + 1) * LEAF] or leaf != leaf_hash(body):
                             raise self._changed(archive, f"the body of entry {start + place} was changed since it was verified")

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from compliance_assets.metrics.measurement import Measurement
     from compliance_assets.policy.definition import Definition
-    from compliance_assets.policy.system import Bound, System
+    from compliance_assets.policy.system import Bound, Overrides, System
 
 SCORE = "score"
 DRAWS = 50
@@ -206,8 +206,24 @@ def watched_bounds(declared: System) -> tuple[Bound, ...]:
                  and "binary" in METRICS[bound.metric].task)
 
 
+def overridden(found: tuple[int, int, tuple[float, float] | None], declared: Overrides | None) -> tuple[str, bool]:
+    """What the overrides say, in words, and whether they are surely not as often as declared: the whole interval lies outside."""
+    _, of, interval = found
+    if declared is None:
+        return "shown only: deployment.overrides declares no expected share", False
+    lowest, highest = declared.between
+    expected = f"expected between {lowest:g} and {highest:g}"
+    if interval is None or of < declared.decisions:
+        return f"{of} decisions, {declared.decisions} are needed; {expected}", False
+    if interval[0] > highest:
+        return f"surely more often than declared ({expected}): the model does not serve the people who decide", True
+    if interval[1] < lowest:
+        return f"surely more seldom than declared ({expected}): does anybody still look?", True
+    return f"not surely outside; {expected}", False
+
+
 def overrides(river: River, system: str, slot: Slot) -> tuple[int, int, tuple[float, float] | None]:
-    """How many decisions of this version people overrode, of how many, and the Wilson interval of the rate (no bound is declared)."""
+    """How many decisions of this version people overrode, of how many, and the Wilson interval of the rate."""
     from compliance_assets.metrics.intervals import wilson
 
     log = river.home.serving / river.definition(system).system.deployment.environment / "log"

@@ -38,7 +38,7 @@ EVER = "9999-12-31"
 CHECKS = {"feature_drift": "Do today's applicants still look like the training rows?",
           "group_drift": "And within each protected group?",
           "calibration": "Do the scores hold for those whose outcome is known by now?",
-          "override_rate": "How often did people decide otherwise? Shown; no bound is declared."}
+          "override_rate": "Do people decide otherwise about as often as declared? Never is as telling as often."}
 Tick: TypeAlias = dg.SensorResult | dg.SkipReason
 
 
@@ -88,8 +88,10 @@ def _checks(river: River, system: str, slot: Slot, found: tuple[monitoring.Windo
                      {**{f.id: f"{f.value} ({f.verdict})" for f in findings}, "not watched": unwatched or "nothing"})
     except ComplianceError as error:
         yield _shown("calibration", False, {"why": f"not measured: {error.message}"})
-    against, of, interval = monitoring.overrides(river, system, slot)
-    yield _shown("override_rate", of > 0, {"overridden": against, "answered": of, "interval": str(interval)})
+    found_of_people = monitoring.overrides(river, system, slot)
+    why, outside = monitoring.overridden(found_of_people, declared.deployment.overrides)
+    against, of, interval = found_of_people
+    yield _shown("override_rate", of > 0 and not outside, {"overridden": against, "answered": of, "interval": str(interval), "why": why})
 
 
 def _shown(name: str, passed: bool, metadata: dict[str, object]) -> dg.AssetCheckResult:

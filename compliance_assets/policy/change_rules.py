@@ -268,6 +268,13 @@ RULES: tuple[Rule, ...] = (
     _rule("declaration deployment wait_seconds", judge.wording, NEUTRAL_REVIEW, "Art. 17(1)(a)", "how long a step waits before it holds"),
     _rule("declaration deployment environment", judge.structural, _REASSESS, _SUBSTANTIAL_LAW, "where the model answers", SUBSTANTIAL),
     # after deployment
+    _rule("declaration deployment overrides", judge.lost_weakens, _SYSTEM, "Art. 14(4)(b), (d), Art. 72",
+          "whether it is watched how often people decide otherwise"),
+    _rule("declaration deployment overrides between", judge.wider_weakens, _SYSTEM, "Art. 14(4)(b), (d), Art. 72",
+          "how often people are expected to decide otherwise"),
+    _rule("declaration deployment overrides decisions", judge.larger_weakens, _SYSTEM, "Art. 14(4)(b), (d), Art. 72",
+          "the decisions before it is said whether people decide otherwise as expected"),
+    _rule("declaration deployment overrides because", judge.wording, NEUTRAL_REVIEW, "Art. 9(8)", "the reason of a bound"),
     _rule("declaration retraining on_drift", judge.lost_weakens, _SYSTEM, "Art. 72", "drift that starts a run"),
     _rule("declaration retraining on_drift psi", judge.larger_weakens, _SYSTEM, "Art. 72", "the drift that counts"),
     _rule("declaration retraining on_drift **", judge.structural, _SYSTEM, "Art. 72", "the windows in which drift counts"),

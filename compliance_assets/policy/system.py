@@ -861,12 +861,31 @@ class AbortRule(Declared):
         return self
 
 
+class Overrides(Declared):
+    """How often people should decide otherwise than the model (Art. 14(4)(b), (d)); the monitor warns when they surely do not.
+
+    Often: the model does not serve them. Never: nobody looks any more (automation bias).
+    """
+
+    between: tuple[Share, Share] = Field(description="lowest and highest expected share of decisions that people override")
+    decisions: int = Field(ge=1, description="fewest decisions from which on the share says anything")
+    because: Reason
+
+    @model_validator(mode="after")
+    def _rising(self) -> Overrides:
+        if self.between[0] >= self.between[1]:
+            refuse(Problem(("between",), f"overrides between [{plain(self.between[0])}, {plain(self.between[1])}] is empty",
+                           "Write the lowest share first."))
+        return self
+
+
 class Deployment(Declared):
     environment: Name = Field(description="an environment of organisation.yaml")
     steps: tuple[Step, ...] = Field(min_length=1, description="shadow, canary (one or more, rising shares), full")
     abort_when: tuple[AbortRule, ...] = Field(
         min_length=1, description="what ends a rollout and brings the previous model back")
     wait_seconds: int = Field(ge=1, description="how long a step waits for its requests before it holds and tells a person")
+    overrides: Overrides | None = Field(None, description="how often people are expected to decide otherwise than the model")
 
     @field_validator("steps")
     @classmethod

@@ -14,9 +14,10 @@ import pytest
 
 from compliance_assets.governance import monitoring
 from compliance_assets.governance.callers import callers
+from compliance_assets.metrics.intervals import wilson
 from compliance_assets.orchestration.watching import after_drift, failed_checks_of, missing, monitor_of
 from compliance_assets.pipeline import River, open_river
-from compliance_assets.policy.system import OnDrift
+from compliance_assets.policy.system import OnDrift, Overrides
 from compliance_assets.policy.watching import is_drift
 from compliance_assets.serving import annotations
 from compliance_assets.serving.inference_log import Decision, row_digest
@@ -164,6 +165,21 @@ def test_the_monitors_checks_show_drift_groups_labels_and_overrides(river: River
     assert (after["override_rate"]["overridden"], after["override_rate"]["answered"]) == (1, 240)
     assert any(name.startswith("calibration.") for name in after["calibration"])
     assert after["feature_drift"]["value"] > after["feature_drift"]["threshold"] == 0.25
+
+
+@pytest.mark.parametrize(("against", "of", "outside", "said"), [
+    (15, 100, False, "not surely outside"), (19, 100, False, "not surely outside"), (40, 100, True, "surely more often"),
+    (0, 2000, True, "does anybody still look"), (0, 49, False, "50 are needed"), (49, 49, False, "50 are needed"), (0, 0, False, "50 are needed")])
+def test_overrides_are_outside_what_was_declared_only_when_that_is_sure(against: int, of: int, outside: bool, said: str) -> None:
+    declared = Overrides(between=(0.01, 0.20), decisions=50, because="as agreed with the officers")
+    why, found = monitoring.overridden((against, of, wilson(against, of)), declared)
+    assert found is outside and said in why and "between 0.01 and 0.2" in why
+
+
+def test_without_a_declared_share_overrides_are_only_shown() -> None:
+    assert monitoring.overridden((90, 100, wilson(90, 100)), None)[1] is False
+    with pytest.raises(ValueError, match="is empty"):
+        Overrides(between=(0.2, 0.2), decisions=50, because="as agreed with the officers")
 
 
 def test_what_did_not_happen_is_told(river: River) -> None:

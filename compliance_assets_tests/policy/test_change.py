@@ -390,3 +390,12 @@ def test_every_part_of_what_may_be_excepted_weakens_when_it_grows() -> None:
     assert rule_for(place).judge(GONE, {}) == "weakens" and rule_for((*place, "covers", "FAIL")).judge(GONE, True) == "weakens"
     assert rule_for((*place, "longest")).judge("7d", "14d") == "weakens"
     assert rule_for((*place, "approved_by", "governance_lead")).judge(2, 1) == "weakens"
+
+
+def test_watching_less_how_often_people_decide_otherwise_weakens() -> None:
+    place = ("declaration", "deployment", "overrides")
+    assert rule_for(place).judge({"decisions": 500}, GONE) == "weakens"
+    assert rule_for((*place, "between")).judge(["0", "0.2"], ["0", "0.3"]) == "weakens"
+    assert rule_for((*place, "between")).judge(["0.01", "0.2"], ["0", "0.2"]) == "weakens"
+    assert rule_for((*place, "between")).judge(["0", "0.2"], ["0.01", "0.2"]) == "strengthens"
+    assert rule_for((*place, "decisions")).judge(500, 5000) == "weakens"
