@@ -15,7 +15,8 @@ from compliance_assets.errors import Misused, OutOfTurn, UntrustedEvidence
 from compliance_assets.evidence import exceptions, inbox
 from compliance_assets.evidence import verify_bundle as vb
 from compliance_assets.evidence.archive import Record
-from compliance_assets.evidence.dossier import Excuse
+from compliance_assets.evidence.decisions import unseparated
+from compliance_assets.evidence.dossier import Chain, Excuse
 from compliance_assets.evidence.records import Statement
 from compliance_assets.governance.deciding import revoke_decision
 from compliance_assets.governance.documents import document
@@ -166,6 +167,26 @@ def test_a_release_under_an_exception_is_reviewed_approved_and_verified_with_it_
     found.verify(f"{exported.size}:{exported.root}", exported.first_trust_policy)
     assert not found.problems
     assert found.counts["failed evaluations that went on under an exception"] == 1
+    # Whoever asked for it does not approve the release that rests on it, in the pipeline nor in the auditor's eyes.
+    own = river.archive.of_kind("exception", SYSTEM)[-1]
+    own = replace(own, statement=replace(own.statement, body=own.body.model_copy(update={"requested_by": OWNER})))
+    policy = river.definition(SYSTEM).system.approval
+    assert unseparated(river.organisation.person(OWNER), policy, Chain({"evaluation_report": evaluated(river)}, (own,))) == ASKED
+    assert unseparated(river.organisation.person(GOVERNANCE), policy, Chain({"evaluation_report": evaluated(river)}, (own,))) == ""
+    forger = Forger(tmp_path / "bundle", river.home.keys)
+    forger.people = True
+    entry = next(e for e in forger.entries if forger.kind(e) == "exception")
+    old = forger.kept[id(entry)]
+    entry["predicate"]["requested_by"] = OWNER
+    _follow(forger, entry, old)
+    found = vb.Bundle(forger.write(tmp_path / "forged")[0])
+    with pytest.MonkeyPatch.context() as patched:  # as if enough others had approved the exception
+        patched.setattr(vb.Bundle, "_exception_unapproved", lambda *_: "")
+        found.verify(None, None)
+    assert [ASKED in problem for problem in found.problems] == [True], found.problems
+
+
+ASKED = "they asked for an exception that it rests on"
 
 
 # -------------------------------------------------------------------------------------------------------------- it is refused

@@ -298,6 +298,17 @@ def test_one_person_holds_and_it_takes_the_quorum_to_let_go(river: River) -> Non
         require_free(river.archive, SYSTEM, "A day of the log")
 
 
+def test_only_a_persons_yes_to_a_hold_is_a_hold(river: River) -> None:
+    hold(river, GOVERNANCE, "reject")
+    assert holds_of(river.archive, SYSTEM) == ()
+    held = hold(river, OWNER)
+    revoke_decision(river, SYSTEM, str(held), signer(river, OWNER), REASON)
+    assert not inbox.admit(river.archive)[1]
+    assert [one.id for one in holds_of(river.archive, SYSTEM)] == [held], "its setter alone does not take it back: it takes the quorum"
+    with pytest.raises(OutOfTurn, match=f"{OWNER} holds all evidence"):
+        require_free(river.archive, SYSTEM, "A day of the log")
+
+
 def test_documentation_has_no_end_in_service_and_ten_years_from_the_day_it_ended(river: River) -> None:
     first = retention(river, SYSTEM)[0]
     today = datetime.now(UTC).strftime("%Y-%m-%d")
@@ -347,6 +358,7 @@ def test_the_commands_delete_nothing_within_its_time_nor_under_a_hold(river: Riv
     assert not now["stands"] and said("hold", "list", SYSTEM) == [now]
     assert all(one["may_go"] for one in said("retention", SYSTEM)[1:])
     assert len(said("seal-log", ENV)["deleted"]) == 2 and not list(folder.glob("*.parquet"))
+    assert [one["class"] for one in said("retention", SYSTEM)] == ["documentation (R10)"], "what is gone is not kept"
 
 
 def test_the_decommission_command_takes_each_signature_and_acts_on_the_last(river: River, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from compliance_assets.errors import Misused, UntrustedEvidence, Waiting
+from compliance_assets.errors import Misused, OutOfTurn, UntrustedEvidence, Waiting
 from compliance_assets.evidence.records import Statement
 from compliance_assets.governance.deciding import Signer, decide_release, revoke_decision
 from compliance_assets.governance.review import review_document
 from compliance_assets.pipeline import advance, open_river
+from compliance_assets.stages import s7_approval
 from compliance_assets.trust.dsse import PAYLOAD_TYPE, Envelope, pae
 from compliance_assets.trust.keys import SigningKey
 from compliance_assets.trust.signatures import person_signature, sign_envelope
@@ -48,6 +51,18 @@ def test_two_people_in_their_roles_approve(in_review: Path) -> None:
     assert outcome
     assert set(outcome.value.approvers) == {(OWNER, "technical_owner"), (GOVERNANCE, "governance_lead")}  # type: ignore[attr-defined]
     assert outcome.value.demonstration is True  # type: ignore[attr-defined]
+
+
+def test_reports_about_another_model_and_an_environment_that_is_not_there_are_refused(in_review: Path) -> None:
+    river = open_river(in_review)
+    values: dict[str, Any] = {name: river.value(name, digest) for name in ("staged_model", "evaluation_report", "integration_report")
+                              if (digest := river.head(SYSTEM, name)) is not None}
+    for name, changed in (("staged_model", {"evaluation": "ab" * 32}), ("integration_report", {"staged": "ab" * 32})):
+        with pytest.raises(OutOfTurn, match="about another model than the staged one"):
+            s7_approval.produce(SimpleNamespace(), **{**values, name: values[name].model_copy(update=changed)})  # type: ignore[arg-type]
+    nowhere = SimpleNamespace(definition=river.definition(SYSTEM), organisation=SimpleNamespace(environments={}))
+    with pytest.raises(Waiting, match="There is no environment 'production'"):
+        s7_approval.count(nowhere, **values)  # type: ignore[arg-type]
 
 
 def test_one_person_who_signs_twice_is_one_person(in_review: Path) -> None:

@@ -24,6 +24,7 @@ from compliance_assets.governance.export import export
 from compliance_assets.governance.verification import verify
 from compliance_assets.pipeline import River, open_river
 from compliance_assets.registry import Registry
+from compliance_assets.stages.s8_decommission import _last
 from compliance_assets.stages.s8_deployment import authority
 from compliance_assets.stages.s8_return import Place, _working_days_after, reviews_due, roll_back, withdraw
 from compliance_assets.stages.stage import Work
@@ -90,6 +91,7 @@ def test_the_version_before_answers_again_and_the_records_still_verify(river: Ri
     after = state(river)
     assert after.production.model == first.model and after.standby is None and after.ignored == ()  # type: ignore[union-attr]
     assert lifecycles(river) == ["production", "archived"]
+    assert _last(place(river), after).approval == first.approval, "it would go out of service as what it is, not as what came last"
     snapshot = json.loads(river.archive.artefacts.get_bytes(Digest(record.body.evidence["snapshot"])))
     assert snapshot["production"]["model"] == second.model and record.body.evidence["ordered_by"] == "engineer-1"
     found = verify(river.archive)

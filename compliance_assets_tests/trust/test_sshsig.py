@@ -9,6 +9,8 @@ import random
 import re
 import shutil
 import subprocess
+import tempfile
+import time
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -447,3 +449,26 @@ def test_a_key_expires(people: dict[str, Person]) -> None:
     allowed = f'{WHO} valid-before="20261231Z" {person.public}\n'
     assert accepted(person.sign(), allowed, at=NOW)
     assert not accepted(person.sign(), allowed, at=NOW + timedelta(days=60))
+
+
+@pytest.mark.skipif(not (shutil.which("ssh-agent") and shutil.which("ssh-add")), reason="ssh-agent is not installed")
+def test_a_key_that_only_an_agent_holds_signs_and_no_longer_does_when_the_agent_forgot_it(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    line = generate_ssh_key(tmp_path / "key", "ada")
+    with tempfile.TemporaryDirectory() as folder:  # a socket's path is short
+        socket = Path(folder) / "agent"
+        agent = subprocess.Popen(("ssh-agent", "-D", "-a", str(socket)), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            deadline = time.monotonic() + 10
+            while not socket.exists() and time.monotonic() < deadline:
+                time.sleep(0.01)
+            monkeypatch.setenv("SSH_AUTH_SOCK", str(socket))
+            subprocess.run(("ssh-add", "-q", str(tmp_path / "key")), check=True)
+            (tmp_path / "key").unlink()
+            ssh_verify(b"statement", ssh_sign(b"statement", tmp_path / "key.pub", SPACE), f"{WHO} {line}\n", WHO, SPACE, NOW)
+            subprocess.run(("ssh-add", "-q", "-D"), check=True)
+            with pytest.raises(Misused, match="ssh-keygen did not sign"):
+                ssh_sign(b"statement", tmp_path / "key.pub", SPACE)
+        finally:
+            agent.terminate()
+            agent.wait()

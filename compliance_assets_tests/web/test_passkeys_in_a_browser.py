@@ -18,7 +18,8 @@ from compliance_assets.pipeline import open_river
 from compliance_assets.policy.browsers import DeclaredPasskey
 from compliance_assets.web.pages import build_pages
 from compliance_assets.web.ui_users import Role, User, new_token, token_hash
-from compliance_assets_tests.project import GOVERNANCE, OWNER, REASON, SYSTEM, copied, step
+from compliance_assets_tests.project import GOVERNANCE, OWNER, REASON, SYSTEM, copied, decide, step
+from compliance_assets_tests.stages.test_s8_deployment import asked, supervised, version_answering
 from compliance_assets_tests.web.approver import REVIEW, amended
 from compliance_assets_tests.web.browser import Page, chromium
 from compliance_assets_tests.web.serving_asgi import free_socket, served
@@ -127,7 +128,7 @@ def list_passkeys(root: Path, keys: dict[str, DeclaredPasskey], **launchers: tup
 
 
 @pytest.mark.slow
-def test_people_enrol_approve_with_passkeys_and_the_release_may_be_deployed(reviewed_world: Path, tmp_path: Path) -> None:
+def test_people_enrol_approve_with_passkeys_and_the_release_is_deployed(reviewed_world: Path, tmp_path: Path) -> None:
     root, clock = copied(reviewed_world, tmp_path / "world"), Clock()
     with browsing(root, tmp_path / "profile", clock) as browser:
         owners = browser.authenticator()
@@ -166,15 +167,22 @@ def test_people_enrol_approve_with_passkeys_and_the_release_may_be_deployed(revi
         browser.press("form[data-passkey] button", "document.querySelector('.who')")
         assert browser.page.run("location.pathname") == REVIEW
         clock.ahead = 0.0
+        river = open_river(root)
+        admitted, refused = inbox.admit(river.archive)
+        assert len(admitted) == 1 and not refused
+        decide(river, OWNER)
+        outcome = step(river, "pre_deployment_approval")
+        assert outcome and river.head(SYSTEM, "approval")
+        browser.open("/")
+        assert "No record says that this system answers in production." in browser.said()
+        # What two people signed, one of them with a passkey, is deployed: real servers, a real router, real callers.
+        with supervised(river), asked(river):
+            assert step(river, "deployment")
+            served_now = version_answering(river)["model"]
+        browser.open("/")
+        card = str(browser.page.run("[...document.querySelectorAll('h3')].find(one => one.textContent === 'In production').parentElement.innerText"))
+        assert served_now[:12] in card and "Approved by" in card and GOVERNANCE in card and OWNER in card, card
         browser.check_quiet()
-    river = open_river(root)
-    admitted, refused = inbox.admit(river.archive)
-    assert len(admitted) == 1 and not refused
-    from compliance_assets_tests.project import decide
-
-    decide(river, OWNER)
-    outcome = step(river, "pre_deployment_approval")
-    assert outcome and river.head(SYSTEM, "approval")
 
 
 @pytest.mark.slow
