@@ -206,7 +206,7 @@ def test_a_declaration_that_mixes_tasks_is_refused_when_it_is_read(tmp_path: Pat
 
 
 _MORE = {"monotonicity": {"level": 0.5, "feature": "late_payments", "expected": "falling", "tolerance": 0.0},
-         "membership_inference": {"rows": 300}, "retrain_seed": {"seeds": 3}, "protected_flip": {"level": 1.0, "attribute": "sex"},
+         "membership_inference": {"rows": 300}, "adversarial": {"level": 0.1, "mutable": ["monthly_income", "employment"]}, "retrain_seed": {"seeds": 3}, "protected_flip": {"level": 1.0, "attribute": "sex"},
          "out_of_range": {}, "unseen_category": {}, "wrong_type": {}}
 
 

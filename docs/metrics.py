@@ -13,6 +13,7 @@ import numpy as np
 import polars as pl
 
 from compliance_assets.metrics import quality
+from compliance_assets.metrics.adversarial import measure_adversarial
 from compliance_assets.metrics.calibration import measure_calibration
 from compliance_assets.metrics.catalogue import METRICS, MetricInfo
 from compliance_assets.metrics.currentness import known_too_late, outdated_share
@@ -79,6 +80,7 @@ ONE_BY_ONE: dict[str, Callable[[], Measurement]] = {
     "prediction_slope": lambda: prediction_slope(NUMBER, GUESS),
     "prediction_interval_coverage": lambda: interval_coverage(NUMBER, GUESS - 30, GUESS + 30, 0.9)[0],
     "monotonicity_violation_rate": lambda: measure_monotonicity(RULE, scored, FRAME)[0],
+    "adversarial_success_rate": lambda: measure_adversarial(scored, FRAME, SCORE, 0.5, ("late", "debt"), 0.5, INPUTS)[0],
     "membership_inference_auc": lambda: membership_inference(fit_of_scores(Y, SCORE), fit_of_scores(Y, BEFORE))[0],
 }
 

@@ -119,6 +119,8 @@ RULES: tuple[Rule, ...] = (
           "how many other seeds are tried"),
     _rule("declaration evaluation * bounds * tolerance", judge.larger_weakens, (TECHNICAL, ASSESSOR), "Art. 9(8), Art. 15(4)",
           "how far a score may go against its direction"),
+    _rule("declaration evaluation * bounds * mutable", judge.fewer_weakens, (TECHNICAL, ASSESSOR), "Art. 9(8), Art. 15(5)",
+          "which features somebody may move"),
     _rule("declaration evaluation * bounds * rows", judge.smaller_weakens, (TECHNICAL, ASSESSOR), "Art. 9(8), Art. 15(5)",
           "how many rows are asked"),
     _rule("declaration evaluation * bounds * with_proxies", judge.becomes_weak(False), _FAIR, f"{_BOUNDS_LAW}, {_FAIR_LAW}",

@@ -559,7 +559,7 @@ class Perturbed(Bound):
 
     perturbation: Literal["numeric_noise", "relative_shift", "category_flip", "missing_values", "missing_feature", "missing_block",
                           "protected_flip", "retrain_seed", "out_of_range", "unseen_category", "wrong_type", "monotonicity",
-                          "membership_inference"] = Field(description="the disturbance")
+                          "membership_inference", "adversarial"] = Field(description="the disturbance")
     level: Share | None = Field(None, description="its strength: standard deviations, relative size, or share of values or rows")
     seeds: Annotated[int, Field(ge=2, le=50)] | None = Field(None, description="for retrain_seed: how many other seeds are tried")
     attribute: Name | None = Field(None, description="for protected_flip: the protected attribute that is exchanged")
@@ -568,6 +568,7 @@ class Perturbed(Bound):
                                                    "next category")
     expected: Literal["rising", "falling", "constant"] | None = Field(
         None, description="for monotonicity: what the score may do when the feature is raised")
+    mutable: tuple[Name, ...] | None = Field(None, min_length=1, description="for adversarial: the features that people can move")
     tolerance: Annotated[float, Field(ge=0)] | None = Field(None, description="for monotonicity: how far a score may go the other way")
     rows: Annotated[int, Field(ge=100)] | None = Field(
         None, description="for membership_inference: at most so many rows of the training part, and as many of the holdout, are asked")
@@ -579,8 +580,8 @@ class Perturbed(Bound):
                            "Name the same disturbance twice."))
         wanted = {"retrain_seed": {"seeds"}, "protected_flip": {"level", "attribute"}, "out_of_range": set(), "unseen_category": set(),
                   "wrong_type": set(), "monotonicity": {"level", "feature", "expected", "tolerance"},
-                  "membership_inference": {"rows"}}.get(self.perturbation, {"level"})
-        for name in ("level", "seeds", "attribute", "feature", "expected", "tolerance", "rows"):
+                  "membership_inference": {"rows"}, "adversarial": {"level", "mutable"}}.get(self.perturbation, {"level"})
+        for name in ("level", "seeds", "attribute", "feature", "expected", "tolerance", "rows", "mutable"):
             given = getattr(self, name) is not None
             if given != (name in wanted):
                 refuse(Problem((name,) if given else (), f"{self.perturbation} "
@@ -1014,9 +1015,10 @@ class System(Declared):
     def _unknown_features(self) -> Iterator[Problem]:
         registry = {feature.name: feature for feature in self.features.registry}
         for number, rule in enumerate(self.evaluation.robustness):
-            if rule.feature is not None and rule.feature not in registry:
-                yield Problem(("evaluation", "robustness", number, "feature"), f"{rule.feature} is not a registered feature",
-                              f"Registered: {', '.join(registry)}.")
+            for where, name in (("feature", rule.feature), *(("mutable", name) for name in rule.mutable or ())):
+                if name is not None and name not in registry:
+                    yield Problem(("evaluation", "robustness", number, where), f"{name} is not a registered feature",
+                                  f"Registered: {', '.join(registry)}.")
 
     def _unknown_groups(self) -> Iterator[Problem]:
         """Expected shares name declared groups; where they name every group, they are the whole population."""
