@@ -290,6 +290,7 @@ def _quality() -> tuple[MetricInfo, ...]:
              "None (this project's suggestion).", 0.0),
         info("split_row_overlap", "lower", "rows with identical features in more than one split", _NO_LIMIT, 0.0),
         info("label_prevalence", "target", "share of the favourable label", _NO_LIMIT, None),
+        info("conflicting_label_share", "lower", "rows that equal another row in every feature and have the other label", _NO_LIMIT, 0.0),
         info("outdated_share", "lower", f"rows older than declared, or without a date (currentness); {iso}", _NO_LIMIT, 0.0),
         info("rows_known_too_late", "lower", "rows in which a value became known after the decision that it is used for",
              "None (this project's suggestion).", 0.0),

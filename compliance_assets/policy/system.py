@@ -265,6 +265,7 @@ class Data(Declared):
     prohibited_columns: tuple[Text, ...] = Field((), description="columns that the prepared data must not hold")
     identical_rows: IdenticalRows | None = Field(None, description="how many rows with the same features may stand in two parts")
     rows_change: RowsChange | None = Field(None, description="how far the number of rows may be from an approved model's data")
+    conflicting_labels: ConflictingLabels | None = Field(None, description="how many who look the same may be labelled differently")
     currentness: tuple[Currentness, ...] = Field((), description="how old rows may be on a declared day")
     decided_at: Text | None = Field(None, description="the column with the day or moment of the decision, for features with known_at")
     provenance: Provenance = Field(description="where the data comes from and why it may be used")
@@ -533,6 +534,16 @@ class Currentness(Bound):
     def _about_age(self) -> Currentness:
         if self.metric != "outdated_share":
             refuse(Problem(("metric",), f"data.currentness bounds outdated_share, not {self.metric}"))
+        return self
+
+
+class ConflictingLabels(Bound):
+    """How many rows may equal another one in every source column of the features and have the other label (G1.15)."""
+
+    @model_validator(mode="after")
+    def _about_labels(self) -> ConflictingLabels:
+        if self.metric != "conflicting_label_share":
+            refuse(Problem(("metric",), f"data.conflicting_labels bounds conflicting_label_share, not {self.metric}"))
         return self
 
 
@@ -969,6 +980,9 @@ class System(Declared):
         for number, complete in enumerate(self.data.completeness):
             for index, item in enumerate(complete.over):
                 yield ("data", "completeness", number, "over", index), item
+        if self.data.conflicting_labels is not None:
+            for index, item in enumerate(self.data.conflicting_labels.over):
+                yield ("data", "conflicting_labels", "over", index), item
         for number, current in enumerate(self.data.currentness):
             for index, item in enumerate(current.over):
                 yield ("data", "currentness", number, "over", index), item
