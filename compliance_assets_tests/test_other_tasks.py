@@ -18,12 +18,13 @@ from compliance_assets.errors import ComplianceError, StageError
 from compliance_assets.governance.monitoring import watched_bounds
 from compliance_assets.metrics.calibration import measure_calibration
 from compliance_assets.metrics.catalogue import METRICS
+from compliance_assets.modelfile import favourable_scores
 from compliance_assets.policy.definition import load_definition
 from compliance_assets.policy.gates import Finding, GateReport, Verdict
 from compliance_assets.policy.system import Perturbed, Target
 from compliance_assets.stages import s3_model_training as s3
 from compliance_assets.stages import s4_model_evaluation as s4
-from compliance_assets.stages.outcomes import as_text, class_codes, good, is_good, learned
+from compliance_assets.stages.outcomes import as_text, class_codes, class_table, good, is_good, learned
 from compliance_assets.stages.s2_feature_engineering import read_groups
 from compliance_assets.trust.canonical import Digest
 from compliance_assets_tests.other_tasks import WHY, bound, loan_endings, loan_returns
@@ -206,7 +207,7 @@ def test_a_declaration_that_mixes_tasks_is_refused_when_it_is_read(tmp_path: Pat
 
 
 _MORE = {"monotonicity": {"level": 0.5, "feature": "late_payments", "expected": "falling", "tolerance": 0.0},
-         "membership_inference": {"rows": 300}, "retrain_seed": {"seeds": 3}, "protected_flip": {"level": 1.0, "attribute": "sex"},
+         "membership_inference": {"rows": 300}, "adversarial": {"level": 0.1, "mutable": ["monthly_income", "employment"]}, "retrain_seed": {"seeds": 3}, "protected_flip": {"level": 1.0, "attribute": "sex"},
          "out_of_range": {}, "unseen_category": {}, "wrong_type": {}}
 
 
@@ -274,6 +275,21 @@ def test_only_what_recorded_outcomes_can_tell_is_watched_in_production(endings: 
     for name in ("top_label_calibration_error", "prediction_slope"):
         with pytest.raises(ComplianceError, match="not about the score of a favourable outcome"):
             measure_calibration((name,), [0, 1], [0.2, 0.8])
+
+
+def test_a_class_that_was_never_learned_is_not_given_a_probability() -> None:
+    from sklearn.linear_model import LogisticRegression
+
+    target = Target(column="e", classes=("paid", "late", "lost"), favourable_classes=("paid",))
+    rows = pl.DataFrame({"x": [0.0, 1.0, 2.0, 3.0]})
+    two = LogisticRegression().fit(rows, [1, 1, 0, 0])
+    with pytest.raises(StageError, match="never saw the class lost"):
+        class_table(two, rows, target)
+    three = LogisticRegression().fit(rows, [1, 0, -1, -1])
+    assert class_table(three, rows, target)[:, 0] == pytest.approx(three.predict_proba(rows)[:, 2])
+    assert favourable_scores(three, rows) == pytest.approx(three.predict_proba(rows)[:, 2])
+    with pytest.raises(StageError, match="never saw a favourable outcome"):
+        favourable_scores(LogisticRegression().fit(rows, [-1, -1, 0, 0]), rows)
 
 
 def test_classes_are_learned_as_numbers_whose_sign_says_what_is_good() -> None:

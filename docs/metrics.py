@@ -13,6 +13,7 @@ import numpy as np
 import polars as pl
 
 from compliance_assets.metrics import quality
+from compliance_assets.metrics.adversarial import measure_adversarial
 from compliance_assets.metrics.calibration import measure_calibration
 from compliance_assets.metrics.catalogue import METRICS, MetricInfo
 from compliance_assets.metrics.currentness import known_too_late, outdated_share
@@ -20,6 +21,7 @@ from compliance_assets.metrics.drift import drifted_feature_share, measure_drift
 from compliance_assets.metrics.fairness import measure_fairness
 from compliance_assets.metrics.importance import importance, measure_top_features
 from compliance_assets.metrics.incumbent import accuracy_change, brier_score_change, mae_change, measure_against_incumbent
+from compliance_assets.metrics.label_audit import conflicting_labels
 from compliance_assets.metrics.measurement import Measurement
 from compliance_assets.metrics.membership import fit_of_scores, membership_inference
 from compliance_assets.metrics.missing import measure_missing_feature
@@ -67,6 +69,7 @@ ONE_BY_ONE: dict[str, Callable[[], Measurement]] = {
     "smallest_cell": lambda: quality.smallest_cell("sex", WHO, expected_groups={"sex": ("female", "male")}),
     "split_key_overlap": lambda: quality.split_key_overlap(SPLIT, "id"),
     "split_row_overlap": lambda: quality.split_row_overlap(SPLIT, ["late"]),
+    "conflicting_label_share": lambda: conflicting_labels(FRAME, ["late", "kind"], Y),
     "label_prevalence": lambda: quality.label_prevalence(Y),
     "outdated_share": lambda: outdated_share(DATED, "on", DAY, timedelta(days=365)),
     "rows_known_too_late": lambda: known_too_late(DATED, "on", "on", ["debt"]),
@@ -79,6 +82,7 @@ ONE_BY_ONE: dict[str, Callable[[], Measurement]] = {
     "prediction_slope": lambda: prediction_slope(NUMBER, GUESS),
     "prediction_interval_coverage": lambda: interval_coverage(NUMBER, GUESS - 30, GUESS + 30, 0.9)[0],
     "monotonicity_violation_rate": lambda: measure_monotonicity(RULE, scored, FRAME)[0],
+    "adversarial_success_rate": lambda: measure_adversarial(scored, FRAME, SCORE, 0.5, ("late", "debt"), 0.5, INPUTS)[0],
     "membership_inference_auc": lambda: membership_inference(fit_of_scores(Y, SCORE), fit_of_scores(Y, BEFORE))[0],
 }
 
@@ -136,7 +140,8 @@ def interval(measured: Measurement | None) -> str:
 
 _WHERE = {"performance": "`evaluation.performance`", "fairness": "`evaluation.fairness.bounds`", "robustness": "`evaluation.robustness`",
           "calibration": "`evaluation.calibration`", "drift": "`evaluation.drift.bounds`"}
-_OF_DATA = {"completeness": "`data.completeness`", "outdated_share": "`data.currentness`", "split_row_overlap": "`data.identical_rows`",
+_OF_DATA = {"conflicting_label_share": "`data.conflicting_labels`", "completeness": "`data.completeness`",
+            "outdated_share": "`data.currentness`", "split_row_overlap": "`data.identical_rows`",
             "label_prevalence": "`data.target.prevalence`", "group_share_deviation": "`data.reference_population`",
             "smallest_cell": "`data.minimum_cell`", "rows_known_too_late": "`known_at` of a feature: none",
             "duplicate_keys": "always: none", "split_key_overlap": "always: none"}

@@ -265,6 +265,7 @@ class Data(Declared):
     prohibited_columns: tuple[Text, ...] = Field((), description="columns that the prepared data must not hold")
     identical_rows: IdenticalRows | None = Field(None, description="how many rows with the same features may stand in two parts")
     rows_change: RowsChange | None = Field(None, description="how far the number of rows may be from an approved model's data")
+    conflicting_labels: ConflictingLabels | None = Field(None, description="how many who look the same may be labelled differently")
     currentness: tuple[Currentness, ...] = Field((), description="how old rows may be on a declared day")
     decided_at: Text | None = Field(None, description="the column with the day or moment of the decision, for features with known_at")
     provenance: Provenance = Field(description="where the data comes from and why it may be used")
@@ -536,6 +537,16 @@ class Currentness(Bound):
         return self
 
 
+class ConflictingLabels(Bound):
+    """How many rows may equal another one in every source column of the features and have the other label (G1.15)."""
+
+    @model_validator(mode="after")
+    def _about_labels(self) -> ConflictingLabels:
+        if self.metric != "conflicting_label_share":
+            refuse(Problem(("metric",), f"data.conflicting_labels bounds conflicting_label_share, not {self.metric}"))
+        return self
+
+
 class IdenticalRows(Bound):
     """How many distinct combinations of the features' source columns may stand in more than one part (G1.12)."""
 
@@ -559,7 +570,7 @@ class Perturbed(Bound):
 
     perturbation: Literal["numeric_noise", "relative_shift", "category_flip", "missing_values", "missing_feature", "missing_block",
                           "protected_flip", "retrain_seed", "out_of_range", "unseen_category", "wrong_type", "monotonicity",
-                          "membership_inference"] = Field(description="the disturbance")
+                          "membership_inference", "adversarial"] = Field(description="the disturbance")
     level: Share | None = Field(None, description="its strength: standard deviations, relative size, or share of values or rows")
     seeds: Annotated[int, Field(ge=2, le=50)] | None = Field(None, description="for retrain_seed: how many other seeds are tried")
     attribute: Name | None = Field(None, description="for protected_flip: the protected attribute that is exchanged")
@@ -568,6 +579,7 @@ class Perturbed(Bound):
                                                    "next category")
     expected: Literal["rising", "falling", "constant"] | None = Field(
         None, description="for monotonicity: what the score may do when the feature is raised")
+    mutable: tuple[Name, ...] | None = Field(None, min_length=1, description="for adversarial: the features that people can move")
     tolerance: Annotated[float, Field(ge=0)] | None = Field(None, description="for monotonicity: how far a score may go the other way")
     rows: Annotated[int, Field(ge=100)] | None = Field(
         None, description="for membership_inference: at most so many rows of the training part, and as many of the holdout, are asked")
@@ -579,8 +591,8 @@ class Perturbed(Bound):
                            "Name the same disturbance twice."))
         wanted = {"retrain_seed": {"seeds"}, "protected_flip": {"level", "attribute"}, "out_of_range": set(), "unseen_category": set(),
                   "wrong_type": set(), "monotonicity": {"level", "feature", "expected", "tolerance"},
-                  "membership_inference": {"rows"}}.get(self.perturbation, {"level"})
-        for name in ("level", "seeds", "attribute", "feature", "expected", "tolerance", "rows"):
+                  "membership_inference": {"rows"}, "adversarial": {"level", "mutable"}}.get(self.perturbation, {"level"})
+        for name in ("level", "seeds", "attribute", "feature", "expected", "tolerance", "rows", "mutable"):
             given = getattr(self, name) is not None
             if given != (name in wanted):
                 refuse(Problem((name,) if given else (), f"{self.perturbation} "
@@ -968,6 +980,9 @@ class System(Declared):
         for number, complete in enumerate(self.data.completeness):
             for index, item in enumerate(complete.over):
                 yield ("data", "completeness", number, "over", index), item
+        if self.data.conflicting_labels is not None:
+            for index, item in enumerate(self.data.conflicting_labels.over):
+                yield ("data", "conflicting_labels", "over", index), item
         for number, current in enumerate(self.data.currentness):
             for index, item in enumerate(current.over):
                 yield ("data", "currentness", number, "over", index), item
@@ -1014,9 +1029,10 @@ class System(Declared):
     def _unknown_features(self) -> Iterator[Problem]:
         registry = {feature.name: feature for feature in self.features.registry}
         for number, rule in enumerate(self.evaluation.robustness):
-            if rule.feature is not None and rule.feature not in registry:
-                yield Problem(("evaluation", "robustness", number, "feature"), f"{rule.feature} is not a registered feature",
-                              f"Registered: {', '.join(registry)}.")
+            for where, name in (("feature", rule.feature), *(("mutable", name) for name in rule.mutable or ())):
+                if name is not None and name not in registry:
+                    yield Problem(("evaluation", "robustness", number, where), f"{name} is not a registered feature",
+                                  f"Registered: {', '.join(registry)}.")
 
     def _unknown_groups(self) -> Iterator[Problem]:
         """Expected shares name declared groups; where they name every group, they are the whole population."""

@@ -15,6 +15,7 @@ from __future__ import annotations
 import io
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 from typing import TYPE_CHECKING, Any, cast
 
 from pydantic import BaseModel, ConfigDict
@@ -137,7 +138,7 @@ def judge(work: Work, draft: Draft) -> Iterator[GateReport]:
         s1_gates.contract(work, report, frame),
         s1_gates.completeness(frame, system.data),
         s1_gates.uniqueness(frame, system.data),
-        s1_gates.label(frame, system.data),
+        chain(s1_gates.label(frame, system.data), s1_gates.conflicting(frame, system.data, source_columns(system.features.registry))),
         s1_gates.representativeness(frame, system.data),
         s1_gates.cell_sizes(frame, system.data),
         s1_gates.leakage(parts, system.data, source_columns(system.features.registry)),

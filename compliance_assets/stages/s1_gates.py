@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 from compliance_assets.metrics import quality
 from compliance_assets.metrics.currentness import outdated_share
 from compliance_assets.metrics.drift import measure_drift
+from compliance_assets.metrics.label_audit import conflicting_labels
 from compliance_assets.metrics.measurement import Measurement, MeasurementRefused
 from compliance_assets.metrics.profiles import Profile
 from compliance_assets.policy.gates import Finding, Verdict, fact, number
@@ -205,6 +206,22 @@ def label(frame: pl.DataFrame, data: Data) -> Iterator[Finding]:
         share = int(good.sum()) / len(good)
         yield fact("label.prevalence", low <= share <= high, value=number(share), bound=f"[{low:g}, {high:g}]", n=len(good),
                    comparator="in")
+
+
+def conflicting(frame: pl.DataFrame, data: Data, seen: Sequence[str]) -> Iterator[Finding]:
+    """Who looks the same and is labelled differently, where that is bounded. `seen`: the columns that features come from."""
+    bound = data.conflicting_labels
+    if bound is None:
+        return
+    attributes = {attribute: frame[group_column(attribute)] for attribute in data.protected}
+    expected = {attribute: group_names(declared) for attribute, declared in data.protected.items()}
+    labels = is_good(frame[data.target.column], data.target).fill_null(False).to_numpy().astype(int)
+    for over in bound.over or ("all",):
+        id = ".".join(["label", *([over] if over != "all" else []), "conflicting"])
+        try:
+            yield held_against(id, conflicting_labels(frame, seen, labels, over, attributes, expected_groups=expected), bound)
+        except MeasurementRefused as refused:
+            yield _unmeasured(id, bound, str(refused))
 
 
 def representativeness(frame: pl.DataFrame, data: Data) -> Iterator[Finding]:

@@ -12,6 +12,7 @@ from typing import Any, cast
 
 import numpy as np
 
+from compliance_assets.metrics.adversarial import measure_adversarial
 from compliance_assets.metrics.counterfactual import with_another_group
 from compliance_assets.metrics.groups import membership
 from compliance_assets.metrics.measurement import Measurement
@@ -74,13 +75,14 @@ def _disturbed(seen: Holdout, bound: Perturbed, inputs: Inputs) -> tuple[Measure
     return seen.disturbed[place]
 
 
-_MEASURED_BY_ITSELF = ("monotonicity", "membership_inference")
+_MEASURED_BY_ITSELF = ("monotonicity", "membership_inference", "adversarial")
 
 
 def _by_itself(seen: Holdout, bound: Perturbed) -> tuple[Measurement, ...]:
-    place = (f"{bound.perturbation} {bound.strength} {bound.tolerance}", bound.level or 0.0, bound.over)
+    place = (f"{bound.perturbation} {bound.strength} {bound.tolerance} {bound.mutable}", bound.level or 0.0, bound.over)
     if place not in seen.disturbed:
-        seen.disturbed[place] = _directed(seen, bound) if bound.perturbation == "monotonicity" else _given_away(seen, bound)
+        seen.disturbed[place] = {"monotonicity": _directed, "membership_inference": _given_away, "adversarial": _misled}[
+            bound.perturbation](seen, bound)
     return seen.disturbed[place]
 
 
@@ -93,6 +95,14 @@ def _directed(seen: Holdout, bound: Perturbed) -> tuple[Measurement, ...]:
                 feature.categories or ())
     return measure_monotonicity(rule, lambda frame: favourable_scores(seen.estimator, frame), seen.rows.frame, attributes=seen.groups,
                                 over=bound.over, expected_groups=seen.expected)
+
+
+def _misled(seen: Holdout, bound: Perturbed) -> tuple[Measurement, ...]:
+    """How many of those who were refused small changes of features that people can move would bring above the threshold."""
+    assert bound.mutable is not None and bound.level is not None  # noqa: PT018  # the declaration refuses it without them
+    return measure_adversarial(lambda frame: favourable_scores(seen.estimator, frame), seen.rows.frame, seen.score, seen.threshold,
+                               bound.mutable, bound.level, inputs_of(seen.system), attributes=seen.groups, over=bound.over,
+                               expected_groups=seen.expected)
 
 
 def _given_away(seen: Holdout, bound: Perturbed) -> tuple[Measurement, ...]:

@@ -9,6 +9,7 @@ import polars as pl
 import pytest
 
 from compliance_assets.errors import ComplianceError
+from compliance_assets.metrics.adversarial import measure_adversarial
 from compliance_assets.metrics.intervals import wilson
 from compliance_assets.metrics.membership import fit_of_numbers, fit_of_scores, membership_inference
 from compliance_assets.metrics.missing import measure_missing_feature
@@ -101,6 +102,44 @@ def test_a_feature_that_the_model_does_not_see_and_scores_that_are_no_numbers_ar
         only(rule(feature="age"), falling)
     with pytest.raises(ComplianceError, match="not finite"):
         only(rule(), lambda frame: np.full(frame.height, np.nan))
+
+
+# ------------------------------------------------------------------------------------------------------------------ misleading
+
+
+def misled(mutable: tuple[str, ...], level: float, **more: Any) -> Any:
+    ranges = Inputs(ranges=(("late", (0.0, 12.0)), ("debt", (0.0, 1.0))), categories=(("kind", ("a", "b", "c")),))
+    return measure_adversarial(falling, FRAME, falling(FRAME), 0.5, mutable, level, ranges, **more)[-1]
+
+
+def test_the_refused_whom_one_step_lifts_are_counted_and_no_more() -> None:
+    refused = falling(FRAME) < 0.5
+    one_less = falling(FRAME.with_columns(late=(pl.col("late") - 1).clip(0, 12)))
+    one = misled(("late",), 0.5)  # half a deviation of the counts is one payment
+    assert (one.value, one.n) == (np.mean(one_less[refused] >= 0.5), refused.sum())
+    assert (one.lower, one.upper) == wilson(int((one_less[refused] >= 0.5).sum()), int(refused.sum()))
+    both = misled(("late", "debt"), 0.5)
+    assert both.value > max(one.value, misled(("debt",), 0.5).value)  # together further than alone
+    assert misled(("kind",), 0.5).value == 0.0  # the score does not look at it
+
+
+def test_a_category_may_become_any_other_and_a_truth_its_opposite() -> None:
+    def by_kind(frame: pl.DataFrame) -> Any:
+        return np.where((frame["kind"].cast(pl.String) == "c").to_numpy() | frame["owner"].to_numpy(), 0.9, 0.1)
+
+    inputs = Inputs(categories=(("kind", ("a", "b", "c")),))
+    assert measure_adversarial(by_kind, FRAME, by_kind(FRAME), 0.5, ("kind",), 1.0, inputs)[0].value == 1.0
+    assert measure_adversarial(by_kind, FRAME, by_kind(FRAME), 0.5, ("owner",), 1.0, inputs)[0].value == 1.0
+
+
+def test_where_nobody_was_refused_nothing_is_measured_and_the_worst_group_counts() -> None:
+    high = np.full(N, 0.9)
+    nobody = measure_adversarial(lambda frame: high[:frame.height], FRAME, high, 0.5, ("late",), 1.0, Inputs())[0]
+    assert (nobody.value, nobody.n, nobody.note) == (None, 0, "nobody was refused")
+    by_sex = misled(("late",), 0.5, attributes={"sex": FRAME["sex"]}, over=["sex"])
+    assert by_sex.value == max(group.value for group in by_sex.groups) and by_sex.note.startswith("worst ")
+    with pytest.raises(ComplianceError, match="not in the frame: age"):
+        misled(("age",), 0.5)
 
 
 # ---------------------------------------------------------------------------------------------------------------- membership

@@ -14,6 +14,7 @@ import polars as pl
 import pytest
 
 from compliance_assets.metrics.fairness import measure_fairness
+from compliance_assets.metrics.label_audit import conflicting_labels
 from compliance_assets.metrics.performance import measure_performance
 from compliance_assets.metrics.quality import completeness, duplicate_keys, label_prevalence, split_row_overlap
 from compliance_assets_tests.metrics.test_reference_data import ADULT, DATA, needs_adult, needs_german
@@ -69,6 +70,9 @@ def test_adults_doubles_and_leaks_are_the_stated_ones(adult: tuple[pl.DataFrame,
     # 28 training rows look like somebody in the test file; they are 26 combinations of features, and those are what is counted here.
     assert train.join(test.select(columns).unique(), on=columns, how="semi").height == 28
     assert split_row_overlap({"train": train, "test": test}, columns).value == 26
+    both = pl.concat([train, test])
+    conflicting = conflicting_labels(both, columns, both["income"] == ">50K")
+    assert dict(conflicting.detail) == {"combinations": 5.0} and conflicting.value == 10 / 48_842
 
 
 @needs_adult

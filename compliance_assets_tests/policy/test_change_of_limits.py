@@ -26,6 +26,8 @@ PAIRS: tuple[tuple[str, Any, Any, Any], ...] = (
     ("training.reproducibility_probe", True, False, False),
     ("features.target_auc_review_above", 0.8, 0.9, None),
     ("data.currentness", [CURRENT], [{**CURRENT, "at_most": 0.2}], []),
+    ("data.conflicting_labels", {**DOUBLES, "metric": "conflicting_label_share", "at_most": 0.1},
+     {**DOUBLES, "metric": "conflicting_label_share", "at_most": 0.2}, None),
     ("data.currentness", [CURRENT], [{**CURRENT, "oldest": "800d"}], []),
 )
 

@@ -206,6 +206,8 @@ def rule(expected: str = "falling", feature: str = "late_payments", **more: Any)
 
 
 ATTACKED = bound("membership_inference_auc", perturbation="membership_inference", rows=300, at_most=0.6, over=["sex"])
+MISLED = bound("adversarial_success_rate", perturbation="adversarial", level=0.5, mutable=["monthly_income", "employment"], at_most=0.1,
+               over=["sex"])
 GAP = {"features.registry.0.nulls": "allow", "features.py": (
     "import polars as pl\n\n\ndef build(frame):\n    return frame.select((pl.col('monthly_debt') / pl.col('monthly_income')).clip(0, 2)"
     ".alias('debt_to_income'), 'monthly_income', 'late_payments', 'employment')\n")}
@@ -228,6 +230,13 @@ def test_a_model_that_knows_its_rows_by_heart_fails_and_a_plain_one_does_not(tmp
     assert finding(judged(bench(tmp_path / "tree", **tree, **disturbed(ATTACKED))), id).verdict is Verdict.FAIL
 
 
+def test_a_model_that_small_claims_turn_round_fails(tmp_path: Path):
+    gates = judged(bench(tmp_path, **LINEAR, **disturbed(MISLED, {**MISLED, "level": 0.01, "mutable": ["monthly_income"], "over": []})))
+    turned = finding(gates, "robustness.sex.adversarial_success_rate@0.5")
+    assert turned.verdict is Verdict.FAIL and sum(group["n"] for group in turned.groups) < 600
+    assert finding(gates, "robustness.adversarial_success_rate@0.01").verdict is Verdict.PASS
+
+
 def test_features_that_may_be_missing_are_taken_away_one_by_one_and_all_at_once(tmp_path: Path):
     gone = [bound(f"{kind}_decision_flip_rate", perturbation=kind, level=level, at_most=0.01)
             for kind, level in (("missing_feature", 1.0), ("missing_block", 0.2))]
@@ -241,7 +250,7 @@ def test_features_that_may_be_missing_are_taken_away_one_by_one_and_all_at_once(
 
 EVERYTHING = {**COMPARED, "evaluation.drift": {**LEANING["evaluation.drift"], **METRICS["evaluation.drift"], "bounds": [
     *METRICS["evaluation.drift"]["bounds"], *LEANING["evaluation.drift"]["bounds"]]}, "evaluation.robustness": [
-    *NONSENSE["evaluation.robustness"], rule(), rule("constant", over=["sex"]), ATTACKED, flip(), flip(with_proxies=True), flip(over=["sex"]),
+    *NONSENSE["evaluation.robustness"], rule(), rule("constant", over=["sex"]), ATTACKED, MISLED, flip(), flip(with_proxies=True), flip(over=["sex"]),
     bound("retrain_seed_auc_drop", perturbation="retrain_seed", seeds=2, at_most=0.5),
     bound("numeric_noise_auc_drop", perturbation="numeric_noise", level=0.05, at_most=0.5, over=["sex"])]}
 
@@ -291,6 +300,8 @@ def test_a_costly_model_fails_where_costs_are_declared(tmp_path: Path):
     (disturbed({**flip(), "attribute": "race"}), "race is not declared under data.protected"),
     (disturbed({**rule(), "feature": "height"}), "height is not a registered feature"),
     (disturbed({**rule(), "tolerance": None}), "monotonicity needs tolerance, which has no default"),
+    (disturbed({**MISLED, "mutable": None}), "adversarial needs mutable, which has no default"),
+    (disturbed({**MISLED, "mutable": ["height"]}), "height is not a registered feature"),
     (disturbed({**ATTACKED, "rows": None}), "membership_inference needs rows, which has no default"),
     (disturbed(bound("wrong_type_acceptance_rate", perturbation="wrong_type", at_most=0.0, over=["sex"])), "knows no groups"),
 ])

@@ -67,6 +67,23 @@ def test_rows_gained_or_lost_are_held_against_the_approved_models_data(tmp_path:
         assert gates["shift"].findings[0].note == f"2000 rows then, {kept} now"
 
 
+def test_who_looks_the_same_and_is_labelled_differently_is_counted_by_group(tmp_path: Path) -> None:
+    bound = {"data.conflicting_labels": {"metric": "conflicting_label_share", "at_most": 0.05, "judged_on": "upper", "because": WHY,
+                                         "over": ["sex"]}}
+    assert prepared(tmp_path / "healthy", **bound).failed() == {}
+    rows = simulated(tmp_path)
+    # Every tenth woman stands there twice, the second time with the other label.
+    again = rows.filter((pl.col("sex") == "female") & (pl.col("application_id") % 10 == 0)).with_columns(
+        ~pl.col("repaid"), application_id=pl.col("application_id") + 10_000)
+    done = prepared(tmp_path / "planted", rows=pl.concat([rows, again]), **bound)
+    assert done.failed() == {"label": ["label.sex.conflicting"]}
+    worst = found(done, "label", "label.sex.conflicting")
+    assert worst.note == "worst: female" and {g["name"]: float(g["value"]) > 0.1 for g in worst.groups} == {"female": True, "male": False}
+    with pytest.raises(DeclarationError, match="bounds conflicting_label_share"):
+        load_definition(write_small_lender(tmp_path / "other", **{"data.conflicting_labels": {
+            "metric": "duplicate_keys", "at_most": 0.0, "judged_on": "point", "because": WHY}}))
+
+
 CURRENT = {"metric": "outdated_share", "column": "applied_on", "as_of": "2026-11-01", "oldest": "400d", "at_most": 0.1,
            "judged_on": "upper", "because": WHY, "over": ["sex"]}
 
