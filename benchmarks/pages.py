@@ -2,7 +2,8 @@
 
 The ledger is the two years of `two_years.py` with as many releases as it takes. The pages run as a process of their own, as `compliance up`
 runs them; a client with one connection asks. The first page after the start waits until the process has verified every record; that
-is stated apart, and so is the memory that the process holds afterwards.
+is stated apart, and so is the memory that the process holds afterwards. Processor ms: what the process itself worked for one visit, whatever
+else the machine did.
 
     python benchmarks/pages.py [FOLDER] [RELEASES]      default: a new folder, 9,000 releases; a folder with a world in it is used as it is
 """
@@ -96,17 +97,25 @@ def measure(pid: int, port: int, token: str, asked: list[str]) -> None:
         size = client.get("/health").text.split(" entries, root")[0].rpartition(">")[2]
         print(f"{size} entries; from the start until all of them were verified and the first page came: {time.perf_counter() - clock:.0f} s; "
               f"then {resident(pid)} MB; load {os.getloadavg()[0]:.1f} on {os.cpu_count()} processors\n")
-        print(f"| page | status | kB | first ms | median of {VISITS} ms | worst ms |\n|---|---|---|---|---|---|")
+        print(f"| page | status | kB | first ms | median of {VISITS} ms | worst ms | processor ms |\n|---|---|---|---|---|---|---|")
         for address in asked:
-            taken, found = [], None
-            for _ in range(VISITS + 1):
+            taken, found, before = [], None, 0.0
+            for visit in range(VISITS + 1):
+                before = worked(pid) if visit == 1 else before
                 clock = time.perf_counter()
                 found = client.get(address)
                 taken.append(1000 * (time.perf_counter() - clock))
             assert found is not None
+            each = (worked(pid) - before) / VISITS
             print(f"| `{address.replace('|', '')[:64]}` | {found.status_code} | {len(found.content) / 1000:.0f} | {taken[0]:.0f} "
-                  f"| {statistics.median(taken[1:]):.0f} | {max(taken[1:]):.0f} |", flush=True)
+                  f"| {statistics.median(taken[1:]):.0f} | {max(taken[1:]):.0f} | {each:.0f} |", flush=True)
         print(f"\nafterwards {resident(pid)} MB")
+
+
+def worked(pid: int) -> float:
+    """Milliseconds of processor time that a process has used."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return 1000 * (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def resident(pid: int) -> int:

@@ -39,7 +39,8 @@ LOOKS_AGAIN = 600.0
 PATIENCE = 3.0
 """Seconds for which a request waits while another one verifies what is new."""
 WAITS = 0.1
-"""Seconds for which a request waits for that: a small ledger is done by then, and what was edited is refused at once."""
+SMALL = 5_000
+"""Seconds for which a request waits for that where there are so few entries: what was edited is refused at once."""
 
 
 class Remembered:
@@ -77,12 +78,15 @@ class Remembered:
         try:
             stamp = _stamp(archive.ledger.store.where)
             with archive.ledger.reading() as (rows, _, head, _):
+                first = self.size == 0
                 if head.size < self.size:
                     raise self._changed(archive, f"it has {head.size} entries, and had {self.size}: entries were cut off")
                 if head.size > self.size:
                     self._grow(archive, rows, head)
                 elif head.root != self._root:
                     raise self._changed(archive, f"its {head.size} entries are other ones than before: it was rewritten")
+                if first:
+                    self._seen, self._looked_at = stamp, time.monotonic()  # all of it was read just now
             since = time.monotonic() - self._looked_at
             changed = since > LOOKS_AGAIN or (stamp != self._seen and since > self._pause)
             if changed and self._look is None:
@@ -92,7 +96,7 @@ class Remembered:
             look = self._look
         finally:
             self._lock.release()
-        if look is not None:
+        if look is not None and self.size <= SMALL:
             look.join(WAITS)
         if self._problem is not None:
             raise self._problem

@@ -15,7 +15,6 @@ from typing import Literal, overload
 from compliance_assets.errors import ComplianceError, Misused
 from compliance_assets.evidence.archive import Record
 from compliance_assets.evidence.deployments import DesiredState, desired_state
-from compliance_assets.governance.dashboard.history import stage_facts
 from compliance_assets.governance.review import open_review
 from compliance_assets.pipeline import River
 from compliance_assets.policy.gates import Verdict
@@ -243,10 +242,14 @@ def _before_deployment(river: River, one: Candidate) -> Fate:
     return Fate("expired", f"Approved once, but {why}. {now.sentence}", one.index)
 
 
+def _refused(river: River, system: str) -> list[Record]:
+    known = candidates(river, system)
+    return river.archive.derived(("refused", system), lambda: [tip for tip in known.tips if tip.body.outcome != "passed"])
+
+
 def refused_since(river: River, systems: Iterable[str], since: datetime, most: int) -> tuple[tuple[tuple[Candidate, Fate], ...], int]:
     """What the pipeline refused or could not compute since a moment, newest first: at most so many, and how many there are."""
-    found = [(tip, system) for system in systems for tip in candidates(river, system).tips
-             if tip.body.outcome != "passed" and river.archive.fact(tip, stage_facts).at >= since]
+    found = [(tip, system) for system in systems for tip in _refused(river, system) if tip.moment >= since]
     shown = sorted(found, key=lambda pair: pair[0].index, reverse=True)[:most]
     states = {system: answering(river, system) for system in {system for _, system in shown}}
     return tuple((one, fate(river, one, states[system])) for tip, system in shown

@@ -98,9 +98,10 @@ def named(river: River, system: str, name: str) -> Digest:
 
 def _deployed(river: River, system: str, name: str) -> str | None:
     environment = river.definition(system).system.deployment.environment
-    steps = [record for record in river.archive.deployments(environment) if record.body.system == system]
+    all_steps = river.archive.deployments(environment)
     if name == "baseline":
-        return next((record.body.definition for record in steps if record.body.action == "full_rollout"), None)
+        return next((one.body.definition for one in all_steps if one.body.action == "full_rollout" and one.body.system == system), None)
+    steps = river.archive.once(("steps", environment, system), lambda: [one for one in all_steps if one.body.system == system])
     production = desired_state(environment, steps).production
     return production.definition if production is not None else None
 

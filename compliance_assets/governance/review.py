@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from compliance_assets.errors import no_environment
 from compliance_assets.evidence.archive import Record
-from compliance_assets.evidence.change_class import release_change
+from compliance_assets.evidence.change_class import ReleaseChange, release_change
 from compliance_assets.evidence.conditions import conditions_of, overdue
 from compliance_assets.evidence.decisions import Standing, release_subjects, standing
 from compliance_assets.evidence.dossier import Chain
@@ -29,6 +29,14 @@ if TYPE_CHECKING:
 
 def open_review(river: River, system: str) -> tuple[Chain, dict[str, Digest], Standing]:
     """The release of `system` that waits for people: its chain, what a decision binds, and what was decided so far."""
+    return river.archive.once(("review", system), lambda: _opened(river, system))
+
+
+def _change(river: River, system: str, staged: Digest) -> ReleaseChange:
+    return river.archive.once(("release change", system, staged), lambda: release_change(river.archive, river.definition(system), staged))
+
+
+def _opened(river: River, system: str) -> tuple[Chain, dict[str, Digest], Standing]:
     rule = rule_named("pre_deployment_approval")
     inputs = {name: digest for name in rule.needs if (digest := river.head(system, name))}
     chain = require(river, system, rule, inputs)
@@ -40,7 +48,7 @@ def open_review(river: River, system: str) -> tuple[Chain, dict[str, Digest], St
     model = Digest.parse(str(getattr(river.value("staged_model", chain.digest("staged_model")), "model")))  # noqa: B009
     subjects = release_subjects(chain, chain.digest("staged_model"), chain.digest("integration_report"), model, definition)
     found = standing(river.archive.decisions_on(model, "model"), subjects, definition.approval, river.organisation, environment, name,
-                     chain, river.now(), change=release_change(river.archive, river.definition(system), chain.digest("staged_model")).kind,
+                     chain, river.now(), change=_change(river, system, chain.digest("staged_model")).kind,
                      overdue=lambda record: overdue(river.archive, record, river.now()))
     return chain, subjects, found
 
@@ -63,7 +71,7 @@ def review_document(river: River, system: str) -> dict[str, Any]:
         "subjects": {name: str(digest) for name, digest in subjects.items()},
         "stages": [_stage(chain.records[rule.makes]) for rule in RIVER if rule.makes in chain.records],
         "judgement": _judgement(chain, river, system, references),
-        "change": release_change(river.archive, river.definition(system), chain.digest("staged_model")).as_json(),
+        "change": _change(river, system, chain.digest("staged_model")).as_json(),
         "conditions": [one.as_json() for one in conditions_of(river.archive, found.counted)],
         "exceptions": [shown(standing_of(river.archive, record, river.now())) for record in chain.exceptions],
         "replaces": references["production"] if "production" in references else "",

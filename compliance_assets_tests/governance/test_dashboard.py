@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -11,6 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from compliance_assets.governance.charts import over_time
+from compliance_assets.governance.dashboard import measured as in_advance
 from compliance_assets.governance.dashboard import measures
 from compliance_assets.governance.dashboard.history import (
     Blocked,
@@ -27,6 +30,7 @@ from compliance_assets.governance.dashboard.kept import Kept
 from compliance_assets.governance.dashboard.summary import dashboard, of_history
 from compliance_assets.pipeline import open_river
 from compliance_assets.policy.gates import Finding, Verdict
+from compliance_assets_tests.evidence.test_remembered import asked_again
 from compliance_assets_tests.project import OWNER, SYSTEM, copied, decide, run_to, someone, step
 
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
@@ -61,6 +65,40 @@ def test_a_changed_bound_marks_the_series() -> None:
     looser = (("fairness.sex.selection_rate_ratio", ">= 0.7"),)
     series = [judged("fairness", 9), judged("performance", 8, bounds=()), judged("fairness", 7), judged("fairness", 3, bounds=looser)]
     assert measures.changes(series) == (days(3),)
+
+
+def test_a_series_begins_anew_where_its_bound_changed_and_so_does_its_line() -> None:
+    looser = (("fairness.sex.selection_rate_ratio", ">= 0.7"),)
+    series = [*(judged("fairness", before, passed=False) for before in (20, 18, 16, 14)),
+              *(judged("fairness", before, bounds=looser) for before in (9, 7, 5, 3))]
+    found = measures.rolling(series, [days(before) for before in (15, 10, 8, 1)])
+    assert [(one.rate.hits, one.rate.n) for one in found] == [(0, 3), (0, 4), (1, 1), (4, 4)], "nothing is counted across the change"
+    assert [one.since for one in found] == [None, None, days(9), days(9)]
+    same = measures.rolling([replace(one, bounds=BOUND) for one in series], [days(before) for before in (15, 10, 8, 1)])
+    begun = [over_time.rates({"fairness": moments}, ()).svg.count("M") for moments in (found, same)]
+    assert begun[0] == begun[1] + 2, "a line and a band more"
+
+
+def test_so_many_rollouts_are_drawn_as_the_median_of_each_span() -> None:
+    ends = [days(20), days(10), days(0)]
+    points = [(days(before), 2.0 if before > 10 else 8.0) for before in (15, 5) for _ in range(over_time.MOST_DOTS)]
+    few, many = over_time.waits(points[:10], ends), over_time.waits(points, ends)
+    assert few.markdown_table.count("2.00") == 10
+    assert [line.split("|")[2:5] for line in many.markdown_table.splitlines()[2:]] == [[" 2.00 ", " 2.00 ", " 400 "], [" 8.00 ", " 8.00 ", " 400 "]]
+
+
+def test_a_long_measurement_keeps_nobody_waiting_and_the_page_says_of_what_it_is(in_review: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    river = open_river(in_review)
+    monkeypatch.setattr(in_advance, "SHORT", 0.0)  # everything is long
+    first = in_advance.measured(river, SYSTEM)
+    assert in_advance.measured(river, SYSTEM) is first
+    asked_again(river)
+    shown = in_advance.measured(river, SYSTEM)
+    assert shown is first and shown.history.kept is not None and shown.history.kept.entries == river.archive.ledger.size - 1
+    until = time.monotonic() + 30
+    while (now := in_advance.measured(river, SYSTEM)) is first and time.monotonic() < until:
+        time.sleep(0.05)
+    assert now.history.reused == first.history.reused + 1 and now.history.kept and now.history.kept.entries == river.archive.ledger.size
 
 
 def test_the_way_to_production_is_measured_whole_and_in_parts() -> None:
