@@ -45,6 +45,10 @@ class Page:
         assert "exceptionDetails" not in result, result
         return result["result"].get("value")
 
+    def act(self, script: str) -> None:
+        """Do what may take the page away: answered before it is done, since an answer can be lost with the page."""
+        self.run(f"void setTimeout(() => {{ {script} }})")
+
     def open(self, address: str) -> None:
         self.send("Page.navigate", url=address)
         self.until("document.readyState === 'complete' && location.href !== 'about:blank'")

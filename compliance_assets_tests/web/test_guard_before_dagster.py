@@ -220,7 +220,7 @@ def test_through_the_guard_another_page_does_nothing(guarded: Guarded, tmp_path:
     with another_page() as elsewhere, chromium(tmp_path / "profile") as page:
         if user is not None:
             page.open(f"{guarded.address}/guard/login")
-            page.run(f"document.getElementById('token').value = {json.dumps(guarded.tokens[user])}; document.forms[0].submit()")
+            page.act(f"document.getElementById('token').value = {json.dumps(guarded.tokens[user])}; document.forms[0].submit()")
             page.until("document.title !== 'Sign in to Dagster' && document.readyState === 'complete'")
         page.open(f"http://{host}:{elsewhere}/")
         tried = page.run(_attack(guarded.address))
@@ -237,7 +237,7 @@ def test_the_pages_of_dagster_work_through_the_guard_and_say_who_launched(guarde
     with chromium(tmp_path / "profile") as page:
         page.open(f"{guarded.address}/runs")
         assert page.run("document.title") == "Sign in to Dagster"
-        page.run(f"document.getElementById('token').value = {json.dumps(guarded.tokens['ada'])}; document.forms[0].submit()")
+        page.act(f"document.getElementById('token').value = {json.dumps(guarded.tokens['ada'])}; document.forms[0].submit()")
         page.until("document.body && document.body.innerText.includes('ada')", seconds=60)
         assert page.run("location.pathname").startswith("/runs")
         page.open(f"{guarded.address}/assets/thing")

@@ -24,7 +24,7 @@ def test_pages_fit_every_width_load_their_style_and_fetch_nothing_from_elsewhere
     app = build_pages(reviewed_world, "127.0.0.1", port, [User("ines", Role.READER, token_hash(token))])
     with served(app, listening), chromium(tmp_path / "profile") as page:
         page.open(f"{origin}/ledger")
-        page.run(f"document.getElementById('token').value = {token!r}; document.getElementById('token').form.submit()")
+        page.act(f"document.getElementById('token').value = {token!r}; document.getElementById('token').form.submit()")
         page.until("document.querySelector('h1').textContent === 'Ledger'")
         for path in PATHS:
             for width in (390, 820, 1280):
@@ -37,7 +37,7 @@ def test_pages_fit_every_width_load_their_style_and_fetch_nothing_from_elsewhere
         page.send("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": "dark"}])
         page.open(f"{origin}/")
         assert page.run("getComputedStyle(document.body).backgroundColor") == "rgb(17, 21, 27)"
-        page.run("document.querySelector('.who form').submit()")
+        page.act("document.querySelector('.who form').submit()")
         page.until("document.title.startsWith('Sign in')")
         page.open(f"{origin}/ledger")
         assert page.run("document.title").startswith("Sign in")

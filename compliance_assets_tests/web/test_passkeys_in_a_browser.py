@@ -59,12 +59,12 @@ class Browser:
 
     def press(self, selector: str, until: str) -> None:
         self.page.until(f"document.querySelector({selector!r}) && !document.querySelector({selector!r}).disabled")
-        self.page.run(f"document.querySelector({selector!r}).click()")
+        self.page.act(f"document.querySelector({selector!r}).click()")
         self.page.until(f"document.readyState === 'complete' && ({until})")
 
     def with_token(self, following: str) -> None:
         self.open(following)
-        self.page.run(f"document.getElementById('token').value = {self.token!r}; document.querySelector('form:not([data-passkey])').submit()")
+        self.page.act(f"document.getElementById('token').value = {self.token!r}; document.querySelector('form:not([data-passkey])').submit()")
         self.page.until("document.querySelector('.who')")
 
     def enrol(self, person: str) -> DeclaredPasskey:
@@ -80,7 +80,7 @@ class Browser:
         self.press("form[data-passkey] button", "document.querySelector('.who')")
 
     def leave(self) -> None:
-        self.page.run("document.querySelector('.who form').submit()")
+        self.page.act("document.querySelector('.who form').submit()")
         self.page.until("document.title.startsWith('Sign in')")
 
     def decide(self, decision: str, role: str, until: str = "") -> None:
@@ -149,14 +149,14 @@ def test_people_enrol_approve_with_passkeys_and_the_release_is_deployed(reviewed
         assert json.loads(statement)["predicate"]["person"] == GOVERNANCE
         browser.open(REVIEW)
         browser.decide("approve", "governance_lead")
-        browser.page.run("history.back()")
+        browser.page.act("history.back()")
         browser.page.until("document.querySelector('form.decide')")
         browser.decide("approve", "governance_lead")
         assert browser.violations() == []
         browser.sign()
         assert "signed an approval" in browser.said() and "waits to be taken into the ledger" in browser.said()
         # Back to the signed statement: its signature is not taken twice.
-        browser.page.run("history.back()")
+        browser.page.act("history.back()")
         browser.page.until("document.querySelector('#statement') || document.querySelector('form.decide') || document.body.innerText.includes('Confirm Form')"
                            " || document.querySelector('.said')")
         assert len(inbox.waiting(root / ".compliance" / "inbox")) == 1
