@@ -189,6 +189,15 @@ def test_what_was_taken_back_is_an_incident_with_its_reason(world: Path, tmp_pat
     assert "nothing of small_lender answered" in ask(river, SYSTEM, "E1").facts[0].said
 
 
+def test_a_system_that_was_taken_out_of_service_says_since_when_and_why(world: Path, tmp_path: Path) -> None:
+    river = open_river(copied(world, tmp_path / "world"))
+    body: DeploymentStep = act(river, "full_rollout").body
+    at = rfc3339(river.now())
+    river.archive.append_deployment(body.model_copy(update={"action": "decommissioned", "step": 9, "reason": "replaced by another system", "at": at}))
+    assert said(ask(river, SYSTEM, "E25"), "taken out of service") == f"{at}: replaced by another system"
+    assert "nothing of small_lender answered" in ask(river, SYSTEM, "E1").facts[0].said
+
+
 def test_evidence_that_is_lost_is_a_gap_and_not_an_answer(world: Path, tmp_path: Path) -> None:
     river = open_river(copied(world, tmp_path / "world"))
     lost = river.archive.artefacts.open_path(Digest.parse(made(river, "data_preparation").body.output))

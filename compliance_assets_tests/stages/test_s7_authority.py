@@ -19,6 +19,7 @@ from compliance_assets.evidence.records import Statement
 from compliance_assets.governance.deciding import decide_release, meet_condition, revoke_decision, sign_statement
 from compliance_assets.governance.export import export
 from compliance_assets.governance.monitoring import in_production
+from compliance_assets.governance.questions.catalogue import ask
 from compliance_assets.governance.review import open_review, review_document
 from compliance_assets.orchestration.watching import _no_longer_covered
 from compliance_assets.pipeline import River, open_river
@@ -140,6 +141,18 @@ def conditional(in_review: Path) -> River:
 
 def the_condition(river: River) -> Any:
     return conditions_of(river.archive, river.archive.of_kind("decision", SYSTEM))[0]
+
+
+def test_the_question_who_approved_names_the_condition_and_who_says_that_it_is_met(conditional: River) -> None:
+    assert step(conditional, "approval")
+
+    def told() -> str:
+        return next(one.said for one in ask(conditional, SYSTEM, "E18").facts if one.what == f"{GOVERNANCE}: condition")
+
+    assert told() == f"{WORDS}; due {TOMORROW}; nobody has signed that it is met"
+    meet_condition(conditional, SYSTEM, str(the_condition(conditional).id), signer(conditional, GOVERNANCE), REASON)
+    inbox.admit(conditional.archive)
+    assert told().startswith(f"{WORDS}; due {TOMORROW}; met, says {GOVERNANCE} at ")
 
 
 def test_a_condition_needs_a_day_and_a_day_a_condition(in_review: Path) -> None:

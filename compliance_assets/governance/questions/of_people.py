@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from compliance_assets.evidence.archive import Record
+from compliance_assets.evidence.conditions import conditions_of
 from compliance_assets.governance.questions.answer import Gap, Part, fact
 from compliance_assets.governance.questions.of_gates import approved
 from compliance_assets.governance.questions.seen import Seen
@@ -34,6 +35,10 @@ def approval(seen: Seen) -> Iterator[Part]:
         mixed = sorted(own & {*launchers, *authors, *(f"launcher:{name}" for name in launchers)})
         yield fact(f"{body.person}: independence", f"launched or wrote a part of it as {', '.join(mixed)}" if mixed else
                    "neither among those who launched a stage nor among the authors on record", one)
+        for condition in conditions_of(seen.river.archive, [one]):
+            met = next(iter(seen.until(() if condition.met is None else (condition.met,))), None)
+            yield fact(f"{body.person}: condition", f"{condition.text}; due {condition.due}; " + (
+                "nobody has signed that it is met" if met is None else f"met, says {met.body.person} at {met.body.issued}"), met or one)
     yield fact("launched by", ", ".join(launchers), record)
     yield fact("authors of what was run", ", ".join(authors) or "none on record", record)
     yield Gap("which of the shown findings each of them opened: only that the whole document was open, and how long, is recorded")
@@ -117,6 +122,9 @@ def service(seen: Seen) -> Iterator[Part]:
         nothing = seen.none("in production", "it never was")
         if nothing is not None:
             yield nothing
+    for one in seen.steps:
+        if one.body.action == "decommissioned":
+            yield fact("taken out of service", f"{one.body.at}: {one.body.reason}", one)
     late = [one for one in seen.definitions if parse_rfc3339(one.body.at) >= LATE]
     for one in late:
         yield fact("definition proposed after 2 December 2027", one.body.at, one, str(one.statement.subject("definition")))
