@@ -57,8 +57,9 @@ def addresses(root: Path) -> list[str]:
         f"/runs/{body.run}", "/ledger", f"/ledger?before={entry.index}", "/ledger?kind=stage&outcome=failed",
         f"/ledger?kind=decision&system={OTHER}", f"/ledger/{entry.index}", f"/ledger/{entry.index}/envelope", f"/statements/{entry.digest}",
         "/provenance", f"/provenance?what={body.output}", f"/artefacts/{body.output}", "/questions", f"{of[1]}/questions",
-        *(f"{of[1]}/questions/{one.number}" for one in QUESTIONS if one.number != EVERYTHING_READ), "/definitions", f"/definitions/{OTHER}",
+        "/definitions", f"/definitions/{OTHER}",
         "/documents", f"/documents/{SYSTEM}/runbook", *(f"/documents/{SYSTEM}/{kind}" for kind in KINDS), "/engineering", "/health",
+        *(f"{of[1]}/questions/{one.number}" for one in QUESTIONS if one.number != EVERYTHING_READ),
     ]
 
 
