@@ -9,12 +9,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from compliance_assets.evidence.archive import Record
-from compliance_assets.evidence.records import StageExecution, Statement
+from compliance_assets.evidence.records import Code, StageExecution, Statement
 from compliance_assets.trust.canonical import Digest
 from compliance_assets.trust.signatures import Envelope
 
 WORDS = ("system", "stage", "outcome", "run", "launcher", "started", "finished", "output", "inputs", "definition", "definition_in_force",
-         "trust_policy", "log", "environment", "computed")
+         "trust_policy", "log", "environment", "computed", "code")
 """Of a stage record: what is kept. Anything else is read from the ledger again."""
 
 
@@ -22,10 +22,10 @@ class Words:
     """Each text once: digests and names occur in many records."""
 
     def __init__(self) -> None:
-        self._known: dict[str, str] = {}
+        self._known: dict[Any, Any] = {}
 
     def __call__(self, value: Any) -> Any:
-        if type(value) is str:
+        if type(value) in (str, Code):
             return self._known.setdefault(value, value)
         if isinstance(value, Mapping):
             return {self(name): self(one) for name, one in value.items()}

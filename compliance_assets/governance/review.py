@@ -33,7 +33,9 @@ def open_review(river: River, system: str) -> tuple[Chain, dict[str, Digest], St
 
 
 def _change(river: River, system: str, staged: Digest) -> ReleaseChange:
-    return river.archive.once(("release change", system, staged), lambda: release_change(river.archive, river.definition(system), staged))
+    definition = river.definition(system)
+    key = ("release change", system, staged, definition.digest)
+    return river.archive.derived(key, lambda: release_change(river.archive, definition, staged))
 
 
 def _opened(river: River, system: str) -> tuple[Chain, dict[str, Digest], Standing]:

@@ -10,7 +10,7 @@ import json
 import logging
 import threading
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 from compliance_assets.errors import ComplianceError
@@ -20,9 +20,22 @@ from compliance_assets.governance.dashboard.measured import measured
 from compliance_assets.pipeline import River, open_river
 from compliance_assets.policy.browsers import DeclaredPages
 from compliance_assets.policy.definition import JUDGING_FILES, JUDGING_ROOMS, PACKAGE_ROOT, find_systems
+from compliance_assets.trust.canonical import Digest
 
 log = logging.getLogger("compliance_assets.pages")
 Stamp = tuple[tuple[str, int, int], ...]
+
+
+class PageRiver(River):
+    """A river that is only read: what follows from the records alone is found once for each size of the ledger."""
+
+    def head(self, system: str, asset: str) -> Digest | None:
+        """As `River.head`. An exception counts for a time; where none was ever asked for, the records and the definition decide alone."""
+        key = ("head", system, asset, str(self.definition(system).digest))
+        find = super().head
+        if self.archive.of_kind("exception", system):
+            return self.archive.once(key, lambda: find(system, asset))
+        return self.archive.derived(key, lambda: find(system, asset))
 
 
 class ProjectReading:
@@ -56,7 +69,8 @@ class ProjectReading:
             if self._remembered is None or self._remembered[0] != whose:
                 self._remembered = (whose, Remembered((stage_facts,)))
             remembered = self._remembered[1]
-        return replace(river, archive=river.archive.for_one_reading(remembered))
+        known = {one.name: getattr(river, one.name) for one in fields(river)}
+        return PageRiver(**{**known, "archive": river.archive.for_one_reading(remembered)})
 
     def warm(self) -> None:
         """Verify everything and measure the dashboards, before anybody asks. What refuses here refuses again when it is asked for."""

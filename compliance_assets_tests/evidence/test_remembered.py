@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sqlite3
+import threading
 import time
 from pathlib import Path
 
 import pytest
 
-from compliance_assets.errors import LedgerCorrupt
+from compliance_assets.errors import Busy, LedgerCorrupt
+from compliance_assets.evidence import remembered as remembering
 from compliance_assets.evidence.archive import Record
 from compliance_assets.evidence.records import StageReuse, Statement
 from compliance_assets.evidence.remembered import Remembered
@@ -122,6 +124,37 @@ def test_a_ledger_rewritten_with_the_logs_own_key_is_noticed(grown: bool, river:
          f"UPDATE checkpoint SET note = '{note}' WHERE size = {size}")
     with pytest.raises(LedgerCorrupt, match="not those that were signed" if grown else "rewritten"):
         river.archive.for_one_reading(remembered)
+
+
+def test_while_everything_is_being_verified_the_others_are_told_how_far_it_is(river: River, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remembering, "PATIENCE", 0.05)
+    remembered, inside, done = Remembered(), threading.Event(), threading.Event()
+
+    def slow(record: Record) -> None:
+        inside.set()
+        done.wait(10)
+
+    remembered.readers = (slow,)
+    first = threading.Thread(target=river.archive.for_one_reading, args=(remembered,))
+    first.start()
+    assert inside.wait(10)
+    with pytest.raises(Busy, match=rf"of {river.archive.ledger.size} ledger entries have been verified"):
+        river.archive.for_one_reading(remembered)
+    done.set()
+    first.join(10)
+    assert river.archive.for_one_reading(remembered).made_by(SYSTEM, "model_evaluation")
+
+
+def test_what_is_asked_for_newest_first_is_what_the_ledger_holds(river: River) -> None:
+    asked_again(river)
+    kept = river.archive.for_one_reading(Remembered())
+    every = [(entry.index, entry.kind, entry.system) for entry in reversed(river.archive.ledger.entries())]
+    for kind, system in (("", ""), ("stage", ""), ("decision", SYSTEM), ("reuse", SYSTEM), ("", SYSTEM), ("alert", "")):
+        for before in (9, len(every)):
+            fitting = [index for index, said, of in every if index < before and kind in ("", said) and system in ("", of)]
+            assert list(kept.newest(before, kind, system, "") or ()) == fitting
+    passed = [one.index for one in reversed(kept.of_kind("stage", SYSTEM)) if one.body.outcome == "passed"]
+    assert list(kept.newest(len(every), "", "", "passed") or ()) == passed
 
 
 def root_of(leaves: list[bytes]) -> bytes:

@@ -17,7 +17,10 @@ from compliance_assets.governance.charts.reading import measured, shown
 from compliance_assets.governance.deciding import revoke_decision
 from compliance_assets.governance.review import review_document
 from compliance_assets.pipeline import River, open_river
+from compliance_assets.policy.river import RIVER
 from compliance_assets.trust.canonical import Digest, digest_of, rfc3339
+from compliance_assets.web import page_views
+from compliance_assets.web.project_reading import ProjectReading
 from compliance_assets_tests.project import (
     GOVERNANCE,
     OWNER,
@@ -347,3 +350,27 @@ def test_a_page_is_valid_and_whole(path: str, reviewed_world: Path) -> None:
     from compliance_assets_tests.web.visitor import Seen
 
     Seen(path, Visitor(reviewed_world).get(path)).check()
+
+
+def test_a_page_finds_the_heads_that_a_stage_finds(in_review: Path) -> None:
+    river, reading = open_river(in_review), ProjectReading(in_review)
+    for turn in ("first", "again"):
+        heads = {rule.makes: reading.now().head(SYSTEM, rule.makes) for rule in RIVER}
+        assert heads == {rule.makes: river.head(SYSTEM, rule.makes) for rule in RIVER} and heads["integration_report"], turn
+        run_to(river, "integration_testing", run="once-more")
+
+
+def test_a_long_list_of_releases_comes_in_parts(in_review: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    declared = in_review / "systems" / SYSTEM / "system.yaml"
+    declared.write_text(declared.read_text().replace("seed: 11}", "seed: 12}"))
+    river = open_river(in_review)
+    run_to(river, "data_preparation", run="other-data")
+    whole = [one.index for one in candidates(river, SYSTEM)]
+    monkeypatch.setattr(page_views, "PER_PAGE", 1)
+    visitor, shown, address = Visitor(in_review), [], f"/systems/{SYSTEM}/releases"
+    while address:
+        page = visitor.see(address)
+        page.check()
+        shown += [int(link.rpartition("/")[2]) for link in page.links if "/candidates/" in link]
+        address = next((link for link in page.links if "before=" in link), "")
+    assert shown == whole and len(whole) > 1

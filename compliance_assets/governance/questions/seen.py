@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
@@ -31,10 +31,23 @@ class Seen:
         """Those that were made by then, oldest first."""
         return tuple(sorted((one for one in found if moment(one) <= self.as_of), key=lambda one: one.index))
 
+    def _listed(self, name: str, read: Callable[[], Iterable[Record]]) -> tuple[Record, ...]:
+        """As `until` of a list of records: the list as it is, where all of it was made by then."""
+        whole, newest = self.river.archive.derived(("seen", name, self.system), lambda: _in_order(read()))
+        return whole if newest is None or newest <= self.as_of else self.until(whole)
+
     @cached_property
     def stages(self) -> tuple[Record, ...]:
         """Every stage record of the system."""
-        return self.until(record for rule in RIVER for record in self.river.archive.made_by(self.system, rule.name))
+        archive = self.river.archive
+        return self._listed("stages", lambda: (record for rule in RIVER for record in archive.made_by(self.system, rule.name)))
+
+    @cached_property
+    def by_output(self) -> Mapping[str, list[Record]]:
+        """The stage records that made something, by what they made."""
+        archive, stages = self.river.archive, self.stages
+        whole, _ = archive.derived(("seen", "stages", self.system), lambda: _in_order(stages))
+        return archive.derived(("seen", "outputs", self.system), lambda: _outputs(stages)) if whole is stages else _outputs(stages)
 
     @cached_property
     def environment(self) -> str:
@@ -43,7 +56,7 @@ class Seen:
     @cached_property
     def all_steps(self) -> tuple[Record, ...]:
         """Every deployment step in the environment that the system is deployed to."""
-        return self.until(self.river.archive.deployments(self.environment))
+        return self._listed(f"steps in {self.environment}", lambda: self.river.archive.deployments(self.environment))
 
     @cached_property
     def steps(self) -> tuple[Record, ...]:
@@ -55,7 +68,7 @@ class Seen:
 
     @cached_property
     def decisions(self) -> tuple[Record, ...]:
-        return self.until(self.river.archive.of_kind("decision", self.system))
+        return self._listed("decisions", lambda: self.river.archive.of_kind("decision", self.system))
 
     @cached_property
     def definitions(self) -> tuple[Record, ...]:
@@ -67,10 +80,7 @@ class Seen:
         tip = self._tip()
         if tip is None:
             return {}
-        by_output: dict[str, list[Record]] = {}
-        for record in self.stages:
-            if record.body.outcome != "error":
-                by_output.setdefault(record.body.output, []).append(record)
+        by_output = self.by_output
         found, todo = {rule_named(tip.body.stage).makes: tip}, [tip]
         while todo:
             record = todo.pop()
@@ -85,7 +95,8 @@ class Seen:
     def _tip(self) -> Record | None:
         production = self.state.production
         if production is not None and production.system == self.system:
-            made = [one for one in self.stages if one.body.output == production.approval]
+            made = [one for one in self.stages if one.body.output == production.approval] if production.approval not in self.by_output \
+                else self.by_output[production.approval]
             return made[-1] if made else None
         return next((one for one in reversed(self.stages) if one.body.outcome != "error"), None)
 
@@ -128,6 +139,20 @@ class Seen:
         """That no record says something, as of the newest entry looked at: the look-up table's seal shows that none was left out."""
         newest = max((*self.stages, *self.steps, *self.decisions, *self.definitions), key=lambda one: one.index, default=None)
         return fact(what, f"{said} (entries 0 to {newest.index} looked at)", newest) if newest is not None else None
+
+
+def _in_order(found: Iterable[Record]) -> tuple[tuple[Record, ...], datetime | None]:
+    """Records oldest first, and the newest moment that one of them names."""
+    ordered = tuple(sorted(found, key=lambda one: one.index))
+    return ordered, max((moment(one) for one in ordered), default=None)
+
+
+def _outputs(stages: Iterable[Record]) -> dict[str, list[Record]]:
+    found: dict[str, list[Record]] = {}
+    for record in stages:
+        if record.body.outcome != "error":
+            found.setdefault(record.body.output, []).append(record)
+    return found
 
 
 def moment(record: Record) -> datetime:
