@@ -15,7 +15,7 @@ from compliance_assets.cli import cli
 from compliance_assets.errors import Misused
 from compliance_assets.evidence import inbox
 from compliance_assets.governance.deciding import revoke_decision
-from compliance_assets.governance.documents import KINDS, document
+from compliance_assets.governance.documents import KINDS, document, passages
 from compliance_assets.governance.documents.aisdp import RESTS_ON
 from compliance_assets.governance.documents.gathered import Gathered, chosen
 from compliance_assets.governance.documents.human_parts import FIELDS, write, written
@@ -23,7 +23,8 @@ from compliance_assets.governance.documents.paper import Paper, Point
 from compliance_assets.governance.questions.catalogue import ask
 from compliance_assets.pipeline import River, open_river
 from compliance_assets.trust.canonical import Digest
-from compliance_assets_tests.project import GOVERNANCE, OWNER, PEOPLE, REASON, SYSTEM, approve_definition, run_to, signer
+from compliance_assets_tests.evidence.forging import simulated_rollout
+from compliance_assets_tests.project import GOVERNANCE, OWNER, PEOPLE, REASON, SYSTEM, approve_definition, decide, run_to, signer, step
 from compliance_assets_tests.web.visitor import Visitor
 
 CLAIMS = re.compile(r"\b(compl(y|ies|iant|iance)\b(?!_)|conform(s|ing|ant|ity)?\b|certif(y|ies|ied|icates?|ication)\b|CE[- ]mark\w*|fulfil\w*|satisf\w+|meets? (all|the) "
@@ -240,3 +241,15 @@ def test_the_pages_show_them_and_say_json(reviewed_world: Path) -> None:
         visitor.see(f"/documents/{SYSTEM}/{kind}").check()
     assert visitor.get(f"/documents/{SYSTEM}/annex-iv.json").json()["document"] == "annex-iv"
     assert visitor.get(f"/documents/{SYSTEM}/nothing").status_code == 404
+
+
+def test_of_very_many_deployment_steps_the_newest_stand_there_and_how_many_went_before(in_review: Path) -> None:
+    river = open_river(in_review)
+    for person in PEOPLE:
+        decide(river, person)
+    assert step(river, "approval")
+    simulated_rollout(river, SYSTEM)
+    g = Gathered(river, chosen(river, SYSTEM))
+    whole, some = list(passages.deployments(g)), list(passages.deployments(g, limit=3))
+    assert [line.what for line in whole] == ["intent", "shadow started", "canary started", "full rollout"]
+    assert some[0].what == "earlier steps" and some[0].said.startswith("1 more since") and some[1:] == whole[1:]

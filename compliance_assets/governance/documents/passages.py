@@ -179,16 +179,20 @@ def libraries(g: Gathered) -> Grid | None:
                  *((name, version) for name, version in packages)), g.from_record(record, str(record.body.environment)))
 
 
-def deployments(g: Gathered) -> Iterator[Line]:
-    """Every step that was recorded about this system in the environment it is deployed to."""
+def deployments(g: Gathered, limit: int = 200) -> Iterator[Line]:
+    """The newest steps that were recorded about this system in the environment it is deployed to, and how many went before them."""
     if g.declared is None:
         return
-    for record in g.river.archive.deployments(str(g.declared["deployment"]["environment"])):
+    steps = [record for record in g.river.archive.deployments(str(g.declared["deployment"]["environment"]))
+             if record.body.system == g.one.system]
+    if len(steps) > limit:
+        yield Line("earlier steps", f"{len(steps) - limit} more since {steps[0].body.at}, all in the ledger; the newest {limit} follow",
+                   g.from_record(steps[0]))
+    for record in steps[-limit:]:
         body = record.body
-        if body.system == g.one.system:
-            why = f"; because: {body.reason}" if body.reason else ""
-            yield Line(body.action.replace("_", " "), f"{body.at} in {body.environment}; release {body.release[:12]}, model "
-                       f"{body.model[:12]}, share {body.share}{why}", g.from_record(record))
+        why = f"; because: {body.reason}" if body.reason else ""
+        yield Line(body.action.replace("_", " "), f"{body.at} in {body.environment}; release {body.release[:12]}, model "
+                   f"{body.model[:12]}, share {body.share}{why}", g.from_record(record))
 
 
 def definitions(g: Gathered) -> Iterator[Line]:
