@@ -6,6 +6,7 @@ again as soon as a file that they cover changed. Nothing here can append: a read
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
 import threading
@@ -78,6 +79,7 @@ class ProjectReading:
             river = self.now()
             for system in river.systems:
                 measured(river, system)
+            gc.freeze()  # what was verified stays: looking through all of it for garbage took seconds, now and then
         except (ComplianceError, OSError) as error:
             log.warning("%s", json.dumps({"event": "not read at the start", "said": str(error)[:200]}))
 
