@@ -6,6 +6,7 @@ So that it can be shown of an attack which check holds it off: without that one,
 from __future__ import annotations
 
 import ast
+import functools
 import inspect
 import textwrap
 from collections.abc import Callable
@@ -29,6 +30,7 @@ def _said(node: ast.AST) -> str:
     return "".join(str(part.value) for part in ast.walk(node) if isinstance(part, ast.Constant) and isinstance(part.value, str))
 
 
+@functools.cache
 def without(function: Callable[..., Any], *words: str) -> Callable[..., Any]:
     """The same function without the one check that refuses with these words; of several words, without each of these checks."""
     tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
