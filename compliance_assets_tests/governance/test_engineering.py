@@ -18,6 +18,7 @@ from compliance_assets.governance.engineering import failures, timings
 from compliance_assets.governance.metrics_exposed import Exposed
 from compliance_assets.governance.traces import otlp, send, spans
 from compliance_assets.pipeline import River, open_river
+from compliance_assets.policy.river import rule_named
 from compliance_assets.web.metrics_endpoint import metrics_app
 from compliance_assets_tests.project import SYSTEM, approve_definition, run_to
 from compliance_assets_tests.web.visitor import Visitor
@@ -86,7 +87,7 @@ def test_metrics_count_records_once_and_carry_conventional_names(in_review: Path
     counted = {(sample.labels["stage"], sample.labels["outcome"]): sample.value for sample in families["compliance_stage_executions"].samples}
     assert counted["model_evaluation", "passed"] == 1.0
     verdicts = families["compliance_gate_verdicts"].samples
-    assert sum(sample.value for sample in verdicts if sample.labels["stage"] == "data_preparation") == 9
+    assert sum(sample.value for sample in verdicts if sample.labels["stage"] == "data_preparation") == len(rule_named("data_preparation").gates)
     assert families["compliance_ledger_entries"].samples[0].value == river.archive.ledger.size
     assert any(sample.labels["le"] == "+Inf" for sample in families["compliance_stage_duration_seconds"].samples if "le" in sample.labels)
     run_to(river, "data_preparation", run="again")
