@@ -39,8 +39,8 @@ LOOKS_AGAIN = 600.0
 PATIENCE = 3.0
 """Seconds for which a request waits while another one verifies what is new."""
 WAITS = 0.1
+"""Seconds for which a request waits for that look where there are no more than `SMALL` entries: what was edited is refused at once."""
 SMALL = 5_000
-"""Seconds for which a request waits for that where there are so few entries: what was edited is refused at once."""
 
 
 class Remembered:
