@@ -155,7 +155,6 @@ class Remembered:
 
     def _look_again(self, archive: Archive) -> None:
         """Hash every stored body again, beside the requests, and compare it with the leaf that this process verified."""
-        problem: LedgerCorrupt | None = None
         clock = time.monotonic()
         try:
             with archive.ledger.reading() as (rows, _, head, _):
@@ -176,14 +175,14 @@ class Remembered:
                     if len(found) != end - start:
                         raise self._changed(archive, f"an entry between {start} and {end} is missing")
         except LedgerCorrupt as error:
-            problem = error
+            self._problem = error  # and nothing takes it back: neither a look that cannot read, nor one after the file was put right
         except ComplianceError:
             pass  # busy or out of reach: the request itself says so, and the next look looks again
         finally:
             archive.ledger.close()
             took = time.monotonic() - clock
             self._pause = 20 * took if took > WAITS else 0.0
-            self._problem, self._look = problem, None
+            self._look = None
 
     def _changed(self, archive: Archive, why: str) -> LedgerCorrupt:
         return archive.ledger.corrupt(why, "verified since start")

@@ -165,3 +165,24 @@ def root_of(leaves: list[bytes]) -> bytes:
     for leaf in leaves:
         frontier.append(leaf)
     return frontier.root
+
+
+def test_what_was_noticed_stays_noticed_when_a_later_look_cannot_read_or_finds_the_file_put_right(
+        river: River, monkeypatch: pytest.MonkeyPatch) -> None:
+    remembered = Remembered()
+    river.archive.for_one_reading(remembered)
+    with sqlite3.connect(river.home.ledger) as database:
+        body = database.execute("SELECT body FROM entry WHERE idx = 3").fetchone()[0]
+    database.close()
+    edit(river, "UPDATE entry SET body = CAST(replace(CAST(body AS TEXT), 'a', 'b') AS BLOB) WHERE idx = 3")
+    with pytest.raises(LedgerCorrupt, match="entry 3 was changed"):
+        looked(river, remembered)
+    edit(river, f"UPDATE entry SET body = x'{bytes(body).hex()}' WHERE idx = 3")
+    remembered._look_again(river.archive)
+    with pytest.raises(LedgerCorrupt, match="entry 3 was changed"):
+        river.archive.for_one_reading(remembered)
+    monkeypatch.setattr(river.archive.ledger, "reading", lambda: (_ for _ in ()).throw(Busy("busy", rule="r", value="v", remedy="wait")))
+    remembered._look_again(river.archive)
+    monkeypatch.undo()
+    with pytest.raises(LedgerCorrupt, match="entry 3 was changed"):
+        river.archive.for_one_reading(remembered)
