@@ -77,30 +77,26 @@ def accuracy_change(y: Any, decision: Any, incumbent: Any, *, draws: int = DRAWS
 def brier_score_change(y: Any, score: Any, previous_score: Any) -> Measurement:
     """Brier score less the incumbent's, on the same rows; the normal approximation of the mean of paired differences."""
     label, now, before = arrays.labels(y), arrays.scores(score), arrays.scores(previous_score, "previous_score")
-    n, direction = arrays.same_rows(y=label, score=now, previous_score=before), metric_info("brier_score_change").direction
-    method = "paired, normal approximation of the mean"
-    if n == 0:
-        return Measurement("brier_score_change", None, None, None, 0, method, note="no rows", direction=direction)
-    change = np.square(now - label) - np.square(before - label)
-    mean, interval = normal_mean(change)
-    if interval is None and not change.any():
-        interval = 0.0, 0.0  # the same score for every row is no sample of a difference: there is none
-    return Measurement("brier_score_change", mean, *_ends(interval), n, method, direction=direction,
-                       note="" if interval else "too few rows, or no spread: no interval")
+    arrays.same_rows(y=label, score=now, previous_score=before)
+    return _mean_change("brier_score_change", np.square(now - label) - np.square(before - label))
 
 
 def mae_change(y: Any, predicted: Any, previous: Any) -> Measurement:
     """Mean absolute error less the incumbent's, on the same rows; the normal approximation of the mean of paired differences."""
     observed, now, before = arrays.numbers(y, "y"), arrays.numbers(predicted, "predicted"), arrays.numbers(previous, "previous")
-    n, direction = arrays.same_rows(y=observed, predicted=now, previous=before), metric_info("mae_change").direction
-    method = "paired, normal approximation of the mean"
+    arrays.same_rows(y=observed, predicted=now, previous=before)
+    return _mean_change("mae_change", np.abs(now - observed) - np.abs(before - observed))
+
+
+def _mean_change(name: str, change: Floats) -> Measurement:
+    """The mean of paired differences, shape (n,)."""
+    n, direction, method = len(change), metric_info(name).direction, "paired, normal approximation of the mean"
     if n == 0:
-        return Measurement("mae_change", None, None, None, 0, method, note="no rows", direction=direction)
-    change = np.abs(now - observed) - np.abs(before - observed)
+        return Measurement(name, None, None, None, 0, method, note="no rows", direction=direction)
     mean, interval = normal_mean(change)
     if interval is None and not change.any():
-        interval = 0.0, 0.0
-    return Measurement("mae_change", mean, *_ends(interval), n, method, direction=direction,
+        interval = 0.0, 0.0  # the same answer for every row is no sample of a difference: there is none
+    return Measurement(name, mean, *_ends(interval), n, method, direction=direction,
                        note="" if interval else "too few rows, or no spread: no interval")
 
 

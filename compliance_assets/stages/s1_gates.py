@@ -89,12 +89,17 @@ def _terms(kwargs: Mapping[str, Any]) -> str:
     return ", ".join(f"{name} {value}" for name, value in sorted(shown.items()))[:300]
 
 
+def _groups(frame: pl.DataFrame, data: Data) -> tuple[dict[str, pl.Series], dict[str, tuple[str, ...]]]:
+    """Each protected attribute's group of every row, and the groups that were declared for it."""
+    return ({attribute: frame[group_column(attribute)] for attribute in data.protected},
+            {attribute: group_names(declared) for attribute, declared in data.protected.items()})
+
+
 def completeness(frame: pl.DataFrame, data: Data) -> Iterator[Finding]:
     """Declared columns in all rows, or in the emptiest group: gaps that gather in one group hide behind a good average."""
     if not data.completeness:
         yield Finding("completeness", Verdict.NOT_APPLICABLE, note="no bound on completeness is declared beyond the contract")
-    attributes = {attribute: frame[group_column(attribute)] for attribute in data.protected}
-    expected = {attribute: group_names(declared) for attribute, declared in data.protected.items()}
+    attributes, expected = _groups(frame, data)
     for bound in data.completeness:
         for over in bound.over or ("all",):
             id = ".".join(["completeness", *([over] if over != "all" else []), "-".join(bound.columns)])
@@ -111,8 +116,7 @@ def currentness(frame: pl.DataFrame, data: Data) -> Iterator[Finding]:
     """Ages on the declared day, in all rows or in the most outdated group; nobody's row lies in the future of that day."""
     if not data.currentness:
         yield Finding("currentness", Verdict.NOT_APPLICABLE, note="no bound on the age of rows is declared")
-    attributes = {attribute: frame[group_column(attribute)] for attribute in data.protected}
-    expected = {attribute: group_names(declared) for attribute, declared in data.protected.items()}
+    attributes, expected = _groups(frame, data)
     for bound in data.currentness:
         oldest, future = timedelta(seconds=seconds_of(bound.oldest)), f"currentness.{bound.column}.after_{bound.as_of}"
         for over in bound.over or ("all",):
@@ -213,8 +217,7 @@ def conflicting(frame: pl.DataFrame, data: Data, seen: Sequence[str]) -> Iterato
     bound = data.conflicting_labels
     if bound is None:
         return
-    attributes = {attribute: frame[group_column(attribute)] for attribute in data.protected}
-    expected = {attribute: group_names(declared) for attribute, declared in data.protected.items()}
+    attributes, expected = _groups(frame, data)
     labels = is_good(frame[data.target.column], data.target).fill_null(False).to_numpy().astype(int)
     for over in bound.over or ("all",):
         id = ".".join(["label", *([over] if over != "all" else []), "conflicting"])
@@ -238,8 +241,7 @@ def representativeness(frame: pl.DataFrame, data: Data) -> Iterator[Finding]:
 
 def cell_sizes(frame: pl.DataFrame, data: Data) -> Iterator[Finding]:
     minimum = data.minimum_cell
-    attributes = {attribute: frame[group_column(attribute)] for attribute in data.protected}
-    expected = {attribute: group_names(declared) for attribute, declared in data.protected.items()}
+    attributes, expected = _groups(frame, data)
     labels = is_good(frame[data.target.column], data.target).fill_null(False).to_numpy().astype(int)
     for attribute, groups in attributes.items():
         stray = counts(groups)

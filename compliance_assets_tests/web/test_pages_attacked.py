@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import sqlite3
+import time
 from pathlib import Path
 from urllib.parse import urlencode
 
@@ -119,16 +121,18 @@ def test_a_changed_artefact_is_said_to_be_changed(in_review: Path) -> None:
     assert "bytes" in visitor.see(f"/artefacts/{digest}").text
 
 
-def test_a_changed_ledger_is_not_read_as_if_nothing_were(in_review: Path) -> None:
-    import sqlite3
-
-    path = in_review / ".compliance" / "ledger.db"
-    with sqlite3.connect(path) as database:
+def change_entry_seven(root: Path) -> None:
+    """As somebody who owns the file can, past the trigger."""
+    with sqlite3.connect(root / ".compliance" / "ledger.db") as database:
         (trigger,) = database.execute("SELECT sql FROM sqlite_master WHERE name = 'entry_no_update'").fetchone()
         database.execute("DROP TRIGGER entry_no_update")
         database.execute("UPDATE entry SET body = CAST(replace(CAST(body AS TEXT), 'a', 'b') AS BLOB) WHERE idx = 7")
         database.execute(trigger)
     database.close()
+
+
+def test_a_changed_ledger_is_not_read_as_if_nothing_were(in_review: Path) -> None:
+    change_entry_seven(in_review)
     visitor = Visitor(in_review)
     for address in ("/", REVIEW, "/ledger", "/ledger/7", "/ledger/verification"):
         said = visitor.get(address).text
@@ -272,18 +276,9 @@ def test_a_copied_home_reads_the_same(reviewed_world: Path, tmp_path: Path) -> N
 
 
 def test_a_ledger_changed_under_a_running_server_is_noticed(in_review: Path) -> None:
-    import sqlite3
-    import time
-
     visitor = Visitor(in_review)
     assert "waits" in visitor.see("/").text.lower()
-    path = in_review / ".compliance" / "ledger.db"
-    with sqlite3.connect(path) as database:
-        (trigger,) = database.execute("SELECT sql FROM sqlite_master WHERE name = 'entry_no_update'").fetchone()
-        database.execute("DROP TRIGGER entry_no_update")
-        database.execute("UPDATE entry SET body = CAST(replace(CAST(body AS TEXT), 'a', 'b') AS BLOB) WHERE idx = 7")
-        database.execute(trigger)
-    database.close()
+    change_entry_seven(in_review)
     until = time.monotonic() + 10
     while time.monotonic() < until and visitor.get("/alerts").status_code == 200:
         time.sleep(0.05)
