@@ -51,7 +51,7 @@ def decide_release(river: River, system: str, signer: Signer, decision: Kind, ra
 def release_statement(river: River, system: str, person: str, role: str, decision: Kind, rationale: str, *, opened_seconds: int,
                       due: str = "", conditions: tuple[str, ...] = ()) -> Statement:
     """What a person signs about the release that waits for review, with whatever they sign."""
-    _reason(rationale)
+    require_reason(rationale)
     document = review_document(river, system)
     _, subjects, _ = open_review(river, system)
     declared = river.definition(system).system
@@ -82,7 +82,7 @@ def hand_in(river: River, statement: Statement, assertion: Assertion) -> Path:
 def decide_standing(river: River, system: str, purpose: Literal["decommission", "legal-hold"], subject: Digest, environment: str,
                     shown: Any, signer: Signer, decision: Kind, rationale: str) -> tuple[Statement, Path]:
     """Sign a decision about a system as such: that it goes out of service, or that its evidence is held."""
-    _reason(rationale)
+    require_reason(rationale)
     body = Decision(
         decision=decision, person=signer.person, role=signer.role,
         scope=Scope(purpose=purpose, system=system, environment=environment, rollout=""), issued=rfc3339(river.now()), expires="",
@@ -94,7 +94,7 @@ def decide_standing(river: River, system: str, purpose: Literal["decommission", 
 
 def meet_condition(river: River, system: str, condition: str, signer: Signer, rationale: str) -> tuple[Statement, Path]:
     """Sign that a condition is met: by whoever set it, or by somebody else in the same role."""
-    _reason(rationale)
+    require_reason(rationale)
     known = [one for record in river.archive.of_kind("decision", system) if record.body.scope.purpose == "release"
              for one in conditions_of(river.archive, [record])]
     found = [one for one in known if str(one.id).startswith(condition)]
@@ -118,7 +118,7 @@ def meet_condition(river: River, system: str, condition: str, signer: Signer, ra
 def decide_definition(river: River, system: str, signer: Signer, decision: Kind, rationale: str, *,
                       opened_seconds: int) -> tuple[Statement, Path]:
     """Sign a decision about the definition of a system as its files stand."""
-    _reason(rationale)
+    require_reason(rationale)
     definition = river.definition(system)
     in_force = river.archive.definition_in_force(system)
     compared = compare(river, system) if in_force is not None else None
@@ -129,7 +129,7 @@ def decide_definition(river: River, system: str, signer: Signer, decision: Kind,
 
 def decide_trust_policy(river: River, signer: Signer, decision: Kind, rationale: str, *, opened_seconds: int) -> tuple[Statement, Path]:
     """Sign a decision about organisation.yaml as it stands."""
-    _reason(rationale)
+    require_reason(rationale)
     shown = river.archive.artefacts.put_bytes(canonical_json(river.organisation.model_dump(mode="json")))
     digest = river.organisation.digest
     body = _about(river, signer, decision, rationale, opened_seconds, shown, "trust-policy", "", digest)
@@ -138,7 +138,7 @@ def decide_trust_policy(river: River, signer: Signer, decision: Kind, rationale:
 
 def review_return(river: River, system: str, statement: str, signer: Signer, decision: Kind, rationale: str) -> tuple[Statement, Path]:
     """Sign the review of an emergency rollback or withdrawal: it was right (approve) or not (reject). Never one's own act."""
-    _reason(rationale)
+    require_reason(rationale)
     found = [record for record in river.archive.find(Digest.parse(statement), "statement") if isinstance(record.body, DeploymentStep)
              and "emergency" in record.body.evidence and record.body.evidence["emergency"] and record.body.system == system]
     if not found:
@@ -166,7 +166,8 @@ def _about(river: River, signer: Signer, decision: Kind, rationale: str, opened_
         rationale=rationale.strip(), nonce=secrets.token_hex(16), demonstration=river.organisation.demonstration)
 
 
-def _reason(rationale: str) -> None:
+def require_reason(rationale: str) -> None:
+    """Refuse a reason that says nothing."""
     said = rationale.strip()
     if len(said) < SHORTEST_REASON or said.lower().rstrip(".! ") in TEMPLATES:
         raise Misused(f"A reason of at least {SHORTEST_REASON} characters in your own words is part of the decision.", rule="reason",
@@ -195,7 +196,7 @@ def private_key(river: River, person: str, given: Path | None, keys: Mapping[str
 
 def revoke_decision(river: River, system: str, statement: str, signer: Signer, rationale: str) -> tuple[Statement, Path]:
     """Sign the revocation of an earlier decision of one's own, and put it into the inbox."""
-    _reason(rationale)
+    require_reason(rationale)
     found = [record for record in river.archive.find(Digest.parse(statement), "statement") if isinstance(record.body, Decision)]
     if not found:
         raise Misused(f"No decision in the ledger has the digest {statement}.", rule="revoke", value=statement,
