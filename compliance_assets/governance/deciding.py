@@ -9,7 +9,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,6 +28,7 @@ from compliance_assets.trust.sshsig import APPROVAL_NAMESPACE, ssh_sign
 
 Kind = Literal["approve", "reject", "defer"]
 SHORTEST_REASON = 20
+MOST_CONDITIONS, LONGEST_CONDITION = 20, 500
 TEMPLATES = frozenset({"approved", "looks good to me", "lgtm", "no objections from me", "all criteria met", "ok to deploy this"})
 
 
@@ -58,9 +59,8 @@ def release_statement(river: River, system: str, person: str, role: str, decisio
     now = river.now()
     if decision == "defer" and not due:
         raise Misused("A deferral needs a date until which it holds.", rule="defer", remedy="Give --until YYYY-MM-DD.")
-    if decision == "approve" and (bool(conditions) != bool(due) or (due and end_of(due) <= now)):
-        raise Misused("A condition has a day, not past, by which it must be met; and such a day needs a condition.", rule="condition",
-                      value=due or "no day", remedy="Give --condition 'what must be met' --by YYYY-MM-DD.")
+    if decision == "approve" or conditions:
+        conditions, due = _conditions(decision, conditions, due, now)
     body = Decision(
         decision=decision, person=person, role=role,
         scope=Scope(purpose="release", system=system, environment=declared.deployment.environment, rollout=subjects["rollout"]),
@@ -69,6 +69,28 @@ def release_statement(river: River, system: str, person: str, role: str, decisio
         shown=river.archive.artefacts.put_bytes(canonical_json(document)), opened_seconds=opened_seconds, rationale=rationale.strip(),
         conditions=conditions, due=due, nonce=secrets.token_hex(16), demonstration=river.organisation.demonstration)
     return Statement(tuple(subjects.items()), body)
+
+
+def _conditions(decision: Kind, texts: tuple[str, ...], due: str, now: datetime) -> tuple[tuple[str, ...], str]:
+    """Conditions of an approval and the day for them, as they are signed; refuses what could be met by nobody, or by no day."""
+    found = tuple(" ".join(text.split()) for text in texts)
+    if decision != "approve" and found:
+        raise Misused("Only an approval is given under conditions.", rule="condition", value=decision,
+                      remedy="Leave the conditions out; the reason says why you reject or defer.")
+    if not all(found) or len(set(found)) != len(found):
+        raise Misused("Each condition says something, and something else than the others.", rule="condition", value="; ".join(found)[:200],
+                      remedy="Leave out the empty one, or the one that is there twice.")
+    if len(found) > MOST_CONDITIONS or any(len(text) > LONGEST_CONDITION for text in found):
+        raise Misused(f"At most {MOST_CONDITIONS} conditions of {LONGEST_CONDITION} characters each.", rule="condition",
+                      value=str(max(len(found), *(len(text) for text in found))), remedy="Say it shorter, or refer to a document.")
+    try:
+        day = date.fromisoformat(due).isoformat() if due else ""
+    except ValueError:
+        day = ""
+    if bool(found) != bool(day) or (due and not day) or (day and end_of(day) <= now):
+        raise Misused("A condition has a day, not past, by which it must be met; and such a day needs a condition.", rule="condition",
+                      value=due[:40] or "no day", remedy="Give both: what must be met, and by which day (YYYY-MM-DD, --by).")
+    return found, day
 
 
 def hand_in(river: River, statement: Statement, assertion: Assertion) -> Path:

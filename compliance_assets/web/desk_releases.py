@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import date
 from typing import Any, get_args
 
@@ -58,8 +58,14 @@ def release_decision(river: River, system: str, session: Session, people: People
     if decision == "approve" and place["heard"]:
         raise Misused("You have approved this release already.", rule="one decision at a time", value=session.person,
                       remedy="Take it back with `compliance revoke`, or reject.")
+    # One condition on each line; all of them by one day, as `compliance approve` takes them.
+    conditions = tuple(line for line in form.get("conditions", "").splitlines() if line.strip())
+    by = form.get("by", "").strip()
+    if by and decision != "approve":
+        raise Misused("Only an approval is given under conditions.", rule="condition", value=by[:20],
+                      remedy="Leave the day for conditions empty.")
     return release_statement(river, system, session.person, role, decision, form.get("reason", ""),  # type: ignore[arg-type]
-                             opened_seconds=seconds, due=_due(decision, until, people))
+                             opened_seconds=seconds, due=by or _due(decision, until, people), conditions=conditions)
 
 
 def _due(decision: str, until: str, people: People) -> str:
@@ -77,9 +83,25 @@ def _due(decision: str, until: str, people: People) -> str:
 def sheet_of(river: River, statement: Statement) -> Sheet:
     """How the statement is put before whoever signs it."""
     body = statement.body
-    title = river.definition(body.scope.system).system.title
+    title, role = river.definition(body.scope.system).system.title, body.role.replace("_", " ")
     begins, tone = SAID[body.decision]
-    until = f", until {body.due}" if body.due else ""
+    more = f", until {body.due}" if body.decision == "defer" else ""
+    if body.conditions:
+        more = f", under {len(body.conditions)} condition{'' if len(body.conditions) == 1 else 's'}"
     return Sheet(f"/systems/{body.scope.system}/review", title, f"{ASKED[body.decision]} this release?", tone, begins,
-                 f"{title} to {body.scope.environment}, as {body.role.replace('_', ' ')}{until}.",
-                 (("Holds until", body.expires),) if body.decision == "approve" else ())
+                 f"{title} to {body.scope.environment}, as {role}{more}.", tuple(_facts(statement)))
+
+
+def _facts(statement: Statement) -> Iterator[tuple[str, str]]:
+    body = statement.body
+    if body.decision != "approve":
+        return
+    yield "Holds until", body.expires
+    for number, text in enumerate(body.conditions, 1):
+        yield f"Condition {number}", text
+    if body.conditions:
+        yield "To be met by", f"the end of {body.due} (UTC)"
+        yield "What undoes it", ("From then on, if one of them is not met, your approval counts no longer: nothing is deployed on it, and "
+                                 "a rollout under way ends.")
+        yield "Who says that it is met", (f"You, or somebody else as {body.role.replace('_', ' ')}, with their own key: "
+                                          f"compliance condition met {body.scope.system} CONDITION")
