@@ -19,6 +19,7 @@ import numpy.typing as npt
 from compliance_assets.errors import StageError
 from compliance_assets.modelfile import favourable_scores
 from compliance_assets.policy.system import Bands, CorrelationRemover, GridSearch, System
+from compliance_assets.stages.estimators import for_fitting
 from compliance_assets.trust.canonical import decimal_string
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ class Rows:
 
     frame: pl.DataFrame
     labels: npt.NDArray[Any]
-    groups: Mapping[str, npt.NDArray[Any]]
+    groups: Mapping[str, pl.Series]
     keys: npt.NDArray[Any]
 
 
@@ -55,9 +56,9 @@ def fit(prepared: Prepared, system: System, train: Rows, validation: Rows) -> Fi
     """Fit the estimator under the declared mitigation, if any. Raises `StageError` where it cannot be applied."""
     wanted = system.training.mitigation
     if wanted is None:
-        prepared.estimator.fit(train.frame, train.labels)
+        prepared.estimator.fit(for_fitting(prepared, train.frame), train.labels)
         return Fitted(prepared.estimator, (), {"kind": "none"})
-    groups = train.groups[wanted.over]
+    groups = train.groups[wanted.over].to_numpy()
     if wanted.kind == "correlation_remover":
         estimator = with_correlation_remover(prepared.estimator, system, wanted)
         estimator.fit(train.frame, train.labels)
@@ -67,7 +68,7 @@ def fit(prepared: Prepared, system: System, train: Rows, validation: Rows) -> Fi
                          value=wanted.kind, remedy="Choose an estimator whose fit takes sample_weight.")
     if wanted.kind == "reweighing":
         weights, table = reweighing(groups, train.labels)
-        prepared.estimator.fit(train.frame, train.labels, **{prepared.weights: weights})
+        prepared.estimator.fit(for_fitting(prepared, train.frame), train.labels, **{prepared.weights: weights})
         return Fitted(prepared.estimator, (), {"kind": wanted.kind, "over": wanted.over, "weights": table})
     return _grid_search(prepared, wanted, train, validation)
 
@@ -96,7 +97,7 @@ def _grid_search(prepared: Prepared, wanted: GridSearch, train: Rows, validation
 
     constraint = DemographicParity() if wanted.constraint == "demographic_parity" else EqualizedOdds()
     search = Search(prepared.estimator, constraint, grid_size=wanted.grid_size, sample_weight_name=prepared.weights)
-    search.fit(train.frame, train.labels, sensitive_features=train.groups[wanted.over])
+    search.fit(train.frame, train.labels, sensitive_features=train.groups[wanted.over].to_numpy())
     trials, best = [], None
     for number, predictor in enumerate(search.predictors_):
         multipliers = {"|".join(map(str, key)): decimal_string(float(value))
@@ -108,7 +109,7 @@ def _grid_search(prepared: Prepared, wanted: GridSearch, train: Rows, validation
             continue
         decided = favourable_scores(predictor, validation.frame) >= _EVEN
         error = float(np.count_nonzero(decided != (validation.labels == 1)) / len(decided))
-        gap = violation(wanted.constraint, decided, validation.labels, validation.groups[wanted.over])
+        gap = violation(wanted.constraint, decided, validation.labels, validation.groups[wanted.over].to_numpy())
         trials.append({**trial, "kept": False, "validation_error": decimal_string(error), "validation_gap": decimal_string(gap)})
         # fairlearn's own trade-off, evenly weighted, but on rows that the predictors were not fitted on.
         if best is None or (error + gap) / 2 < best[0]:

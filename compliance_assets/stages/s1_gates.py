@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 from compliance_assets.metrics import quality
 from compliance_assets.metrics.currentness import outdated_share
 from compliance_assets.metrics.drift import measure_drift
+from compliance_assets.metrics.groups import coded
 from compliance_assets.metrics.label_audit import conflicting_labels
 from compliance_assets.metrics.measurement import Measurement, MeasurementRefused
 from compliance_assets.metrics.profiles import Profile
@@ -91,7 +92,7 @@ def _terms(kwargs: Mapping[str, Any]) -> str:
 
 def _groups(frame: pl.DataFrame, data: Data) -> tuple[dict[str, pl.Series], dict[str, tuple[str, ...]]]:
     """Each protected attribute's group of every row, and the groups that were declared for it."""
-    return ({attribute: frame[group_column(attribute)] for attribute in data.protected},
+    return ({attribute: coded(attribute, {attribute: frame[group_column(attribute)]}) for attribute in data.protected},
             {attribute: group_names(declared) for attribute, declared in data.protected.items()})
 
 
@@ -99,6 +100,7 @@ def completeness(frame: pl.DataFrame, data: Data) -> Iterator[Finding]:
     """Declared columns in all rows, or in the emptiest group: gaps that gather in one group hide behind a good average."""
     if not data.completeness:
         yield Finding("completeness", Verdict.NOT_APPLICABLE, note="no bound on completeness is declared beyond the contract")
+        return
     attributes, expected = _groups(frame, data)
     for bound in data.completeness:
         for over in bound.over or ("all",):
@@ -116,6 +118,7 @@ def currentness(frame: pl.DataFrame, data: Data) -> Iterator[Finding]:
     """Ages on the declared day, in all rows or in the most outdated group; nobody's row lies in the future of that day."""
     if not data.currentness:
         yield Finding("currentness", Verdict.NOT_APPLICABLE, note="no bound on the age of rows is declared")
+        return
     attributes, expected = _groups(frame, data)
     for bound in data.currentness:
         oldest, future = timedelta(seconds=seconds_of(bound.oldest)), f"currentness.{bound.column}.after_{bound.as_of}"
