@@ -58,7 +58,7 @@ def fit(prepared: Prepared, system: System, train: Rows, validation: Rows) -> Fi
     if wanted is None:
         prepared.estimator.fit(for_fitting(prepared, train.frame), train.labels)
         return Fitted(prepared.estimator, (), {"kind": "none"})
-    groups = train.groups[wanted.over].to_numpy()
+    groups = train.groups[wanted.over]
     if wanted.kind == "correlation_remover":
         estimator = with_correlation_remover(prepared.estimator, system, wanted)
         estimator.fit(train.frame, train.labels)
@@ -73,12 +73,12 @@ def fit(prepared: Prepared, system: System, train: Rows, validation: Rows) -> Fi
     return _grid_search(prepared, wanted, train, validation)
 
 
-def reweighing(groups: npt.NDArray[Any], labels: npt.NDArray[Any]) -> tuple[npt.NDArray[np.float64], dict[str, dict[str, str]]]:
+def reweighing(groups: npt.ArrayLike, labels: npt.NDArray[Any]) -> tuple[npt.NDArray[np.float64], dict[str, dict[str, str]]]:
     """Weight of a row with group g and label y: rows(g) · rows(y) / (rows · rows(g, y)); shape (n,), and the table of weights.
 
     Kamiran & Calders 2012, "Data preprocessing techniques for classification without discrimination", algorithm 3.
     """
-    names, place = np.unique(groups.astype(str), return_inverse=True)
+    names, place = np.unique(np.asarray(groups).astype(str), return_inverse=True)
     cells = np.zeros((len(names), 2), dtype=np.int64)
     np.add.at(cells, (place, labels.astype(np.int64)), 1)
     if (cells == 0).any():
@@ -109,7 +109,7 @@ def _grid_search(prepared: Prepared, wanted: GridSearch, train: Rows, validation
             continue
         decided = favourable_scores(predictor, validation.frame) >= _EVEN
         error = float(np.count_nonzero(decided != (validation.labels == 1)) / len(decided))
-        gap = violation(wanted.constraint, decided, validation.labels, validation.groups[wanted.over].to_numpy())
+        gap = violation(wanted.constraint, decided, validation.labels, validation.groups[wanted.over])
         trials.append({**trial, "kept": False, "validation_error": decimal_string(error), "validation_gap": decimal_string(gap)})
         # fairlearn's own trade-off, evenly weighted, but on rows that the predictors were not fitted on.
         if best is None or (error + gap) / 2 < best[0]:
@@ -123,10 +123,10 @@ def _grid_search(prepared: Prepared, wanted: GridSearch, train: Rows, validation
         "chosen": best[1], "chosen_by": "lowest mean of error and gap on the validation rows, decided at 0.5"})
 
 
-def violation(constraint: str, decided: npt.NDArray[np.bool_], labels: npt.NDArray[Any], groups: npt.NDArray[Any]) -> float:
+def violation(constraint: str, decided: npt.NDArray[np.bool_], labels: npt.NDArray[Any], groups: npt.ArrayLike) -> float:
     """The largest gap between groups: in selection rate, or in true or false positive rate. A rate without rows is skipped."""
     conditions = (np.ones(len(labels), dtype=np.bool_),) if constraint == "demographic_parity" else (labels == 1, labels == 0)
-    names = groups.astype(str)
+    names = np.asarray(groups).astype(str)
     gaps = [0.0]
     for condition in conditions:
         rates = [float(np.count_nonzero(decided & rows) / np.count_nonzero(rows)) for name in np.unique(names)
