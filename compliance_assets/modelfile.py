@@ -141,7 +141,13 @@ def favourable_scores(estimator: Any, frame: pl.DataFrame) -> npt.NDArray[np.flo
     if not hasattr(estimator, "predict_proba") and _predicts_numbers(estimator):
         with _threads().limit(limits=1, user_api="blas"):
             return np.ascontiguousarray(np.asarray(estimator.predict(frame)).reshape(-1), dtype=np.float64)
-    table, classes = probabilities(estimator, frame)
+    return favourable(*probabilities(estimator, frame))
+
+
+def favourable(table: npt.NDArray[Any], classes: Sequence[int]) -> npt.NDArray[np.float64]:
+    """The probability of a favourable class, from that of every class, shape (rows, classes)."""
+    import numpy as np
+
     good = [place for place, label in enumerate(classes) if label > 0]
     if not good:
         raise StageError("The model never saw a favourable outcome.", rule="two classes", value=str(list(classes)),

@@ -156,7 +156,7 @@ def test_an_inference_that_nobody_logged_is_unknown_and_a_logged_one_is_rebuilt(
     from compliance_assets.governance.callers import callers
     from compliance_assets.governance.monitoring import in_production
     from compliance_assets.modelfile import favourable_scores, load
-    from compliance_assets.serving.inference_log import row_digest
+    from compliance_assets.serving.row_texts import row_digest
 
     river = open_river(copied(world, tmp_path / "world"))
     assert "No inference log" in ask(river, SYSTEM, "E26", about="nobody").missing[0]
