@@ -315,6 +315,14 @@ class Archive:
         """Every decision in which `digest` is the subject called `name`."""
         return self._listed(digest, f"subject:{name}")
 
+    def decided(self, system: str, purpose: str) -> tuple[Record, ...]:
+        """Every decision of one purpose about one system, oldest first."""
+        return self._listed(records.of_system(system), f"decided:{purpose}")
+
+    def policy_at(self, index: int) -> Organisation:
+        """The trust policy that counted when entry `index` was written."""
+        return _organisation_at(self.reigns(), index)
+
     def definition_in_force(self, system: str, before: int | None = None) -> Digest | None:
         """The definition that enough people approved last, or None. A rejected or revoked one is not in force.
 
@@ -323,7 +331,7 @@ class Archive:
         reigns = self.reigns()
         approved: dict[Digest, dict[str, str]] = {}
         order: list[Digest] = []
-        for record in self._listed(records.of_system(system), "decided:definition"):
+        for record in self.decided(system, "definition"):
             digest = record.statement.subject("definition")
             if digest is None or (before is not None and record.index >= before):
                 continue

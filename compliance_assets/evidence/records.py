@@ -108,7 +108,7 @@ class Scope(Predicate):
     """What a decision is about and where it holds."""
 
     purpose: Literal["release", "definition", "trust-policy", "return", "exception", "condition", "document", "runbook", "decommission",
-                     "legal-hold"]
+                     "legal-hold", "alert"]
     system: str
     environment: str
     rollout: str
@@ -244,10 +244,10 @@ class Reconciliation(Predicate):
 
 
 class Alert(Predicate):
-    """A trend that a rule found, and what people did about it: opened by a rule, acknowledged and closed by people with a reason.
+    """A trend that a rule found. It states data and names no cause, judges nothing and lets nothing pass.
 
-    It states data and names no cause, judges nothing and lets nothing pass. `original` is empty for `opened`, else the statement digest
-    of the opening.
+    People answer it with decisions of purpose `alert` (`evidence.alerts`). A record of another event than `opened` is one that a machine
+    wrote for a person, before they signed themselves: it stays readable, and counts for nothing; its `original` names the opening.
     """
 
     system: str
@@ -265,7 +265,7 @@ class Alert(Predicate):
     """Ledger index of the newest entry that the statistic rests on: a closed alert opens again on newer ones only."""
     original: str = ""
     by: str
-    """Who said so: the name of the process that looked, or of the person."""
+    """Who said so: the name of the process that looked."""
     reason: str = ""
     at: str
     demonstration: bool

@@ -11,12 +11,13 @@ from typing import Any
 from starlette.responses import JSONResponse, RedirectResponse, Response
 
 from compliance_assets.errors import Misused
+from compliance_assets.evidence.alerts import alerts_of, not_counted
 from compliance_assets.evidence.provenance import trace
 from compliance_assets.governance import definition_history, engineering, health, ledger_view
-from compliance_assets.governance.alerts.keeping import alerts_of
 from compliance_assets.governance.alerts.rules import RULES
 from compliance_assets.governance.artefact_view import shown_artefact
-from compliance_assets.governance.candidates import answering, candidate_at, candidates, fate, latest
+from compliance_assets.governance.candidates import answering as answering_now
+from compliance_assets.governance.candidates import candidate_at, candidates, fate, latest
 from compliance_assets.governance.dashboard.measured import measured
 from compliance_assets.governance.dashboard.measures import WINDOW
 from compliance_assets.governance.documents import KINDS, document
@@ -33,7 +34,7 @@ from compliance_assets.governance.verification import verify
 from compliance_assets.pipeline import River
 from compliance_assets.policy.river import RIVER, rule_named
 from compliance_assets.trust.canonical import Digest
-from compliance_assets.web.passkey_views import deciding, enrol
+from compliance_assets.web.passkey_views import answering, deciding, enrol
 from compliance_assets.web.rendering import PRIVATE, RUN, page
 from compliance_assets.web.turns import turn
 
@@ -92,7 +93,7 @@ def _releases(river: River, asked: Asked, common: Mapping[str, Any]) -> Response
     listed = []
     for name in names:
         river.definition(name)
-        state, known = answering(river, name), candidates(river, name)
+        state, known = answering_now(river, name), candidates(river, name)
         start = bisect_left(known.tips, -until + 1, key=lambda tip: -tip.index) if until is not None else 0
         shown = known[start:start + PER_PAGE]
         further = shown[-1].index if start + PER_PAGE < len(known) else None
@@ -107,11 +108,13 @@ def _dashboard(river: River, asked: Asked, common: Mapping[str, Any]) -> Respons
 
 
 def _alerts(river: River, asked: Asked, common: Mapping[str, Any]) -> Response:
-    listed = []
+    listed, waiting = [], []
     for name in river.systems:
-        found = alerts_of(river, name)
-        listed.append((river.definition(name).system, [one for one in found if not one.closed], [one for one in found if one.closed]))
-    return _show("alerts.html", river, common, section="alerts", systems=listed, rules=RULES)
+        found = alerts_of(river.archive, name)
+        open_ones = [one for one in found if not one.closed]
+        waiting += open_ones
+        listed.append((river.definition(name).system, open_ones, [one for one in found if one.closed], not_counted(river.archive, name)))
+    return _show("alerts.html", river, common, section="alerts", systems=listed, rules=RULES, answers=answering(river, waiting, common))
 
 
 def _run(river: River, asked: Asked, common: Mapping[str, Any]) -> Response:

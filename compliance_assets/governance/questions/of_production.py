@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from compliance_assets.errors import ComplianceError
+from compliance_assets.evidence.alerts import alerts_at
 from compliance_assets.governance.questions.answer import Gap, Part, fact
 from compliance_assets.governance.questions.seen import Seen, plain
 
@@ -121,10 +122,15 @@ def monitoring(seen: Seen) -> Iterator[Part]:
     from compliance_assets.governance.monitoring import in_production as answering
     from compliance_assets.governance.monitoring import labelled, overrides
 
-    alerts = seen.until(seen.river.archive.of_kind("alert", seen.system))
-    for record in alerts:
-        body = record.body
-        yield fact(f"alert {body.rule} {body.event}", f"{body.at}: {body.said}", record)
+    alerts = alerts_at(seen.river.archive, seen.system, seen.as_of)
+    for alert in reversed(alerts):
+        about = alert.opened.body
+        yield fact(f"alert {about.rule} opened", f"{about.at}: {about.said}", alert.opened)
+        for event, record in (("acknowledged", alert.acknowledged), ("closed", alert.closed)):
+            if record is not None:
+                body = record.body
+                yield fact(f"alert {about.rule} {event}", f"{body.issued} by {body.person} as {body.role}, who signed: {body.rationale}",
+                           record)
     slot = answering(seen.river, seen.system)
     if slot is None:
         yield Gap("monitoring: nothing is in production")
