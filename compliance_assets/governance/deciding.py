@@ -137,25 +137,45 @@ def meet_condition(river: River, system: str, condition: str, signer: Signer, ra
     return sign_statement(river, Statement((("condition", found[0].id),), body), signer)
 
 
+def definition_shown(river: River, system: str) -> dict[str, Any]:
+    """What a person is shown of the definition of a system as its files stand: all of it, and what it changes in the one in force."""
+    compared = compare(river, system) if river.archive.definition_in_force(system) is not None else None
+    return shown_to_approver(river.definition(system).parts(), compared)
+
+
+def definition_statement(river: River, system: str, person: str, role: str, decision: Kind, rationale: str, *,
+                         opened_seconds: int) -> Statement:
+    """What a person signs about the definition of a system as its files stand, with whatever they sign."""
+    require_reason(rationale)
+    digest = river.definition(system).digest
+    body = _about(river, person, role, decision, rationale, opened_seconds, definition_shown(river, system), "definition", system, digest)
+    return Statement((("definition", digest),), body)
+
+
+def trust_policy_shown(river: River) -> dict[str, Any]:
+    """What a person is shown of organisation.yaml as it stands."""
+    return river.organisation.model_dump(mode="json")
+
+
+def trust_policy_statement(river: River, person: str, role: str, decision: Kind, rationale: str, *, opened_seconds: int) -> Statement:
+    """What a person signs about organisation.yaml as it stands, with whatever they sign."""
+    require_reason(rationale)
+    digest = river.organisation.digest
+    body = _about(river, person, role, decision, rationale, opened_seconds, trust_policy_shown(river), "trust-policy", "", digest)
+    return Statement((("trust-policy", digest),), body)
+
+
 def decide_definition(river: River, system: str, signer: Signer, decision: Kind, rationale: str, *,
                       opened_seconds: int) -> tuple[Statement, Path]:
     """Sign a decision about the definition of a system as its files stand."""
-    require_reason(rationale)
-    definition = river.definition(system)
-    in_force = river.archive.definition_in_force(system)
-    compared = compare(river, system) if in_force is not None else None
-    shown = river.archive.artefacts.put_bytes(canonical_json(shown_to_approver(definition.parts(), compared)))
-    body = _about(river, signer, decision, rationale, opened_seconds, shown, "definition", system, definition.digest)
-    return sign_statement(river, Statement((("definition", definition.digest),), body), signer)
+    statement = definition_statement(river, system, signer.person, signer.role, decision, rationale, opened_seconds=opened_seconds)
+    return sign_statement(river, statement, signer)
 
 
 def decide_trust_policy(river: River, signer: Signer, decision: Kind, rationale: str, *, opened_seconds: int) -> tuple[Statement, Path]:
     """Sign a decision about organisation.yaml as it stands."""
-    require_reason(rationale)
-    shown = river.archive.artefacts.put_bytes(canonical_json(river.organisation.model_dump(mode="json")))
-    digest = river.organisation.digest
-    body = _about(river, signer, decision, rationale, opened_seconds, shown, "trust-policy", "", digest)
-    return sign_statement(river, Statement((("trust-policy", digest),), body), signer, against_file=False)
+    statement = trust_policy_statement(river, signer.person, signer.role, decision, rationale, opened_seconds=opened_seconds)
+    return sign_statement(river, statement, signer, against_file=False)
 
 
 def review_return(river: River, system: str, statement: str, signer: Signer, decision: Kind, rationale: str) -> tuple[Statement, Path]:
@@ -179,12 +199,13 @@ def review_return(river: River, system: str, statement: str, signer: Signer, dec
     return sign_statement(river, Statement((("return", step.digest),), body), signer)
 
 
-def _about(river: River, signer: Signer, decision: Kind, rationale: str, opened_seconds: int, shown: Digest,
+def _about(river: River, person: str, role: str, decision: Kind, rationale: str, opened_seconds: int, shown: Any,
            purpose: Literal["definition", "trust-policy"], system: str, subject: Digest) -> Decision:
     return Decision(
-        decision=decision, person=signer.person, role=signer.role, scope=Scope(purpose=purpose, system=system, environment="", rollout=""),
+        decision=decision, person=person, role=role, scope=Scope(purpose=purpose, system=system, environment="", rollout=""),
         issued=rfc3339(river.now()), expires="", definition=subject if purpose == "definition" else "",
-        trust_policy=river.organisation.digest, ledger=river.archive.head(), shown=shown, opened_seconds=opened_seconds,
+        trust_policy=river.organisation.digest, ledger=river.archive.head(),
+        shown=river.archive.artefacts.put_bytes(canonical_json(shown)), opened_seconds=opened_seconds,
         rationale=rationale.strip(), nonce=secrets.token_hex(16), demonstration=river.organisation.demonstration)
 
 

@@ -34,7 +34,7 @@ from compliance_assets.governance.verification import verify
 from compliance_assets.pipeline import River
 from compliance_assets.policy.river import RIVER, rule_named
 from compliance_assets.trust.canonical import Digest
-from compliance_assets.web.passkey_views import answering, deciding, enrol
+from compliance_assets.web.passkey_views import answering, approving, deciding, enrol
 from compliance_assets.web.rendering import PRIVATE, RUN, page
 from compliance_assets.web.turns import turn
 
@@ -195,11 +195,12 @@ def _artefact(river: River, asked: Asked, common: Mapping[str, Any]) -> Response
 def _definitions(river: River, asked: Asked, common: Mapping[str, Any]) -> Response:
     systems = [definition_history.brief(river, name) for name in river.systems]
     return _show("definitions.html", river, common, section="definitions", systems=systems,
-                 people=definition_history.trust_policies(river))
+                 people=definition_history.trust_policies(river), place=approving(river, "", common))
 
 
 def _definition(river: River, asked: Asked, common: Mapping[str, Any]) -> Response:
-    return _show("definition.html", river, common, section="definitions", **definition_history.history(river, asked["system"]))
+    return _show("definition.html", river, common, section="definitions", **definition_history.history(river, asked["system"]),
+                 place=approving(river, asked["system"], common))
 
 
 def _documents(river: River, asked: Asked, common: Mapping[str, Any]) -> Response:

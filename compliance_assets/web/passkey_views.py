@@ -1,4 +1,5 @@
-"""The pages and forms on which passkeys are used: deciding about a release, answering an alert, and enrolling a new passkey.
+"""The pages and forms on which passkeys are used: deciding about a release, approving a definition, answering an alert, and
+enrolling a new passkey.
 
 Every form carries a token of the session that it was shown in, about what it was shown for; a form without it changes nothing.
 """
@@ -19,7 +20,7 @@ from compliance_assets.evidence.records import Statement
 from compliance_assets.pipeline import River
 from compliance_assets.policy.rendering import passkey_line
 from compliance_assets.trust.dsse import PAYLOAD_TYPE
-from compliance_assets.web import desk_alerts, desk_releases
+from compliance_assets.web import desk_alerts, desk_definitions, desk_releases
 from compliance_assets.web.desk import Desk, Sheet, arrived
 from compliance_assets.web.enrolment import made, proved, sentence
 from compliance_assets.web.people import People
@@ -92,6 +93,18 @@ def answering(river: River, alerts: Sequence[Alert], common: Common) -> dict[int
                                "form": asker.sessions.form_token(session, "alert", str(one.opened.index))} for one in alerts}
 
 
+def approving(river: River, system: str, common: Common) -> dict[str, Any] | None:
+    """The form with which the signed-in person approves a definition (`system`: empty for organisation.yaml); None for anybody else."""
+    asker: Asker = common["asker"]
+    session = asker.session
+    if session is None or not session.person or not asker.people.passkeys_of(session.person):
+        return None
+    place = (desk_definitions.definition_place(river, system, session.person) if system
+             else desk_definitions.trust_policy_place(river, session.person))
+    return {**place, "person": session.person, "action": f"/definitions/{system}/approve" if system else "/definitions/approve",
+            "form": asker.sessions.form_token(session, "definition", system, place["shown"])}
+
+
 def _require_person(visit: Visit) -> None:
     if not visit.session.person:
         raise Refused("Only a person who signed in with a passkey decides here.", status=403, rule="approver",
@@ -120,6 +133,18 @@ def _answer(visit: Visit, form: dict[str, str]) -> Response:
     _require_person(visit)
     statement = desk_alerts.alert_answer(visit.river, int(form["index"]), visit.session, visit.people, form, seconds)
     return _put_before(visit, statement, desk_alerts.sheet_of(visit.river, statement))
+
+
+def _approve(visit: Visit, form: dict[str, str]) -> Response:
+    system = form["system"] if "system" in form else ""
+    seconds = visit.seconds(form, "definition", system, form.get("shown", ""))
+    _require_person(visit)
+    statement = desk_definitions.approval(visit.river, system, visit.session, visit.people, form, seconds)
+    return _put_before(visit, statement, desk_definitions.sheet_of(visit.river, statement))
+
+
+def _approve_policy(visit: Visit, form: dict[str, str]) -> Response:
+    return _approve(visit, {name: value for name, value in form.items() if name != "system"})
 
 
 def _sign(visit: Visit, form: dict[str, str]) -> Response:
@@ -155,6 +180,8 @@ def _enrolled(visit: Visit, form: dict[str, str]) -> Response:
 ACTIONS: tuple[tuple[str, Action, str], ...] = (
     (r"/systems/(?P<system>[a-z][a-z0-9_]{0,62})/decide", _decide, "/systems/{system}/review"),
     (r"/alerts/(?P<index>[0-9]{1,12})/answer", _answer, desk_alerts.PAGE),
+    (r"/definitions/approve", _approve_policy, desk_definitions.PAGE),
+    (r"/definitions/(?P<system>[a-z][a-z0-9_]{0,62})/approve", _approve, "/definitions/{system}"),
     (r"/decisions", _sign, ""),
     (r"/passkeys", _enrol_check, ""),
     (r"/passkeys/check", _enrolled, ""),
