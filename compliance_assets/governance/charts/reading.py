@@ -134,6 +134,11 @@ def is_narrow(finding: Finding) -> bool:
     return past or (bound != 0 and abs(value - bound) < NARROW * abs(bound))
 
 
+def verdict_word(verdict: Verdict) -> str:
+    """The word for a verdict, without the difference between a pass and a narrow one."""
+    return _SIGNS[verdict][1]
+
+
 def sign_of(finding: Finding) -> tuple[Sign, str]:
     """The picture and the word for a finding's verdict."""
     return ("warn", "pass, narrow") if is_narrow(finding) else _SIGNS[finding.verdict]

@@ -84,12 +84,16 @@ def of_history(history: History) -> Dashboard:
         ("Gate success, all gates", percent(whole.value), f"{whole.n} verdicts in {measures.WINDOW.days} days{_few(whole)}"),
         ("Fairness gate failures", str(len(failed)), f"of {len(fairness)} judged; {history.halted_before_fairness} halted before fairness"),
         ("Training to production, median", hours(parts["training to production"].median),
-         f"{parts['training to production'].n} deployments; 90 % within {hours(parts['training to production'].p90)}"),
+         f"{_some(parts['training to production'].n, 'deployment')}; 90 % within {hours(parts['training to production'].p90)}"),
         ("Blocked by people or time", str(sum(stopped.values())),
          ", ".join(f"{stopped[why]} {why}" for why in SAID if stopped[why]) or "nothing"),
     )
     found = _measures(history, since, whole, parts, stopped, len(fairness), len(failed))
     return Dashboard(history, tiles, gates, _charts(history), tuple(sorted(found, key=lambda one: int(one.number[1:]))))
+
+
+def _some(n: int, what: str) -> str:
+    return f"{n} {what}" if n == 1 else f"{n} {what}s"
 
 
 def _in_order(history: History) -> list[tuple[int, str]]:
