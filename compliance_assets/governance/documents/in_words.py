@@ -207,5 +207,5 @@ def found(result: Mapping[str, Any]) -> str:
         number = measured(result["observed"])
         return plain(result["observed"]) if number is None else shown(number)
     if "unexpected_count" in result:
-        return f"{counted(result['unexpected_count'])} of {counted(result['element_count'])} rows otherwise"
+        return f"{counted(result['unexpected_count'])} of {counted(result['element_count'])} otherwise"
     return "no number on record"
