@@ -79,7 +79,7 @@ def _point(point: Point) -> Iterator[str]:
     yield from (f"{gap.said} {upfirst(gap.what)}." for gap in point.gaps)
     for words in point.words:
         said = re.sub("<[^>]*>", "", str(moment(words.signed)))
-        yield (f"{words.text}Signed by {words.person} as {words.role}, version {words.version}, {said}, entry #{words.source.entry}. "
+        yield (f"{words.text}Signed by {words.person} as {words.role.replace('_', ' ')}, version {words.version}, {said}, entry #{words.source.entry}. "
                "Their own words; no gate judged them." + "".join(f"Stale: {why}." for why in words.stale))
     if point.lines:
         yield "What On record Entry"

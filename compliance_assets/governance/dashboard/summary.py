@@ -10,6 +10,7 @@ from typing import Any
 from compliance_assets.errors import ComplianceError
 from compliance_assets.governance.charts import Chart
 from compliance_assets.governance.charts import over_time as draw
+from compliance_assets.governance.charts.reading import words
 from compliance_assets.governance.dashboard import measures
 from compliance_assets.governance.dashboard.history import TRIGGERS, History, history_of
 from compliance_assets.governance.dashboard.measures import Durations, Rate
@@ -190,7 +191,7 @@ def _drift(history: History) -> Measure:
     if not history.baseline:
         return Measure("D10", "Drift since the baseline", "", _EVER, formula, {}, "no evaluation had a baseline to be compared with")
     newest = [one for one in history.baseline if one.index == history.baseline[-1].index]
-    said = "; ".join(f"{one.metric}{'' if one.over == 'all' else ' over ' + one.over} {one.value:.4g}"
+    said = "; ".join(f"{words(one.metric)}{'' if one.over == 'all' else ' over ' + one.over} {one.value:.4g}"
                      + (f" ({abs(one.value) / TRIGGERS[one.metric]:.0%} of {TRIGGERS[one.metric]})" if one.metric in TRIGGERS else "")
                      for one in newest)
     return Measure("D10", "Drift since the baseline", said, "newest evaluation", formula,
