@@ -279,6 +279,9 @@ def _deploy(river: River) -> None:
     said = ", ".join(f"{count} × {status or 'no answer'}" for status, count in sorted(tally.statuses.items()))
     click.echo(f"    traffic meanwhile: {said} (503 until the first model answers: nothing was in production before)")
     if not outcome:
+        click.echo("The rollout undid itself for the finding above, as declared. On a machine that is busy with other work, servers can\n"
+                   f"answer too late for the bounds. Everything is on record in {river.root}:\n`compliance up` there shows what was "
+                   "refused and why; `compliance demo --folder OTHER` tries again.")
         raise click.exceptions.Exit(1)
 
 

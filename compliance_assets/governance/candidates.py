@@ -15,6 +15,7 @@ from typing import Literal, overload
 from compliance_assets.errors import ComplianceError, Misused
 from compliance_assets.evidence.archive import Record
 from compliance_assets.evidence.deployments import DesiredState, desired_state
+from compliance_assets.governance.charts.findings import plainly
 from compliance_assets.governance.review import open_review
 from compliance_assets.pipeline import River
 from compliance_assets.policy.gates import Verdict
@@ -48,7 +49,7 @@ class Candidate:
     @property
     def failures(self) -> tuple[str, ...]:
         """One sentence for each finding that stopped it."""
-        return tuple(finding.sentence() for report in self.tip.body.reports if report.verdict is not Verdict.NOT_RUN
+        return tuple(plainly(finding, report.gate) for report in self.tip.body.reports if report.verdict is not Verdict.NOT_RUN
                      for finding in report.failures)
 
 

@@ -16,15 +16,18 @@ from compliance_assets.errors import ComplianceError
 from compliance_assets.evidence.archive import Record
 from compliance_assets.evidence.records import DefinitionProposed
 from compliance_assets.governance.candidates import error_said
+from compliance_assets.governance.charts.findings import plainly
 from compliance_assets.governance.dashboard.history import stage_facts
 from compliance_assets.governance.definition_history import differences
+from compliance_assets.governance.documents import in_words
 from compliance_assets.pipeline import River
 from compliance_assets.policy.river import RIVER, StageRule, rule_named
 from compliance_assets.trust.canonical import Digest, parse_canonical
 
 MOST_CHANGES = 12
-RESOURCES = (("training_seconds", "training, wall seconds"), ("cpu_seconds", "processor seconds"),
-             ("peak_rss_bytes", "largest memory, bytes"), ("threads", "threads"), ("gpu", "GPUs"), ("model_bytes", "model, bytes"))
+RESOURCES = (("training_seconds", "training, by the clock", in_words.in_seconds), ("cpu_seconds", "processor time", in_words.in_seconds),
+             ("peak_rss_bytes", "largest memory", in_words.in_bytes), ("threads", "threads", in_words.plain),
+             ("gpu", "GPUs", in_words.plain), ("model_bytes", "model", in_words.in_bytes))
 
 
 @dataclass(frozen=True)
@@ -99,7 +102,8 @@ def _timing(rule: StageRule, records: Sequence[Record], spans: Sequence[float], 
     seen: dict[str, Any] = records[-1].body.observations if records else {}
     return Timing(rule, outcomes.count("passed"), outcomes.count("failed"), outcomes.count("error"), reused, len(took),
                   median(took) if took else None, max(took) if took else None, last, last / whole if last is not None and whole else None,
-                  tuple((words, str(seen[name])) for name, words in RESOURCES if name in seen), records[-1].index if records else None)
+                  tuple((words, said(seen[name])) for name, words, said in RESOURCES if name in seen),
+                  records[-1].index if records else None)
 
 
 def failures(river: River, system: str, most: int = 10) -> tuple[Failure, ...]:
@@ -110,7 +114,7 @@ def failures(river: River, system: str, most: int = 10) -> tuple[Failure, ...]:
 
 def _failure(river: River, record: Record) -> Failure:
     said = (error_said(river, record),) if record.body.outcome == "error" else tuple(
-        finding.sentence() for report in record.body.reports if report.verdict.value != "NOT_RUN" for finding in report.failures)
+        plainly(finding, report.gate) for report in record.body.reports if report.verdict.value != "NOT_RUN" for finding in report.failures)
     before = next((one for one in reversed(river.archive.made_by(record.body.system, record.body.stage))
                    if one.index < record.index and one.body.outcome == "passed"), None)
     if before is None:

@@ -41,7 +41,7 @@ def _waits_for(river: River, system: str, stages: list[dict[str, Any]], in_force
     """The one next thing, in words."""
     for stage in stages:
         if stage["state"] in ("failed", "error"):
-            return f"somebody to mend what {stage['stage']} refused"
+            return f"somebody to mend what {str(stage['title']).lower()} refused"
         if stage["state"] == "passed":
             continue
         rule = rule_named(stage["stage"])

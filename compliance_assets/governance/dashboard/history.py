@@ -168,7 +168,9 @@ def history_of(river: River, system: str) -> History:
                if record.body.stage == "model_training" and record.body.outcome != "error"}
     full_records = [record for record in steps if record.body.action == "full_rollout"]
     exposed = _exposed(steps)
-    full = [(record.index, _deployed(record, exposed, by_output, at)) for record in full_records]
+    # The first record of an output says when it was made; later ones judge the same bytes again, perhaps after they were rolled out.
+    first = {record.body.output: record for record in reversed(stages) if record.body.outcome != "error"}
+    full = [(record.index, _deployed(record, exposed, first, at)) for record in full_records]
     decisions = tuple(_decisions(river, system, stages, at))
     return History(
         system, river.now(), tuple(_judged((record, facts[record.index]) for record in stages)),
@@ -280,17 +282,17 @@ def _exposed(steps: Iterable[Record]) -> dict[str, datetime]:
     return found
 
 
-def _deployed(full: Record, exposed: Mapping[str, datetime], by_output: Mapping[str, Record],
+def _deployed(full: Record, exposed: Mapping[str, datetime], first: Mapping[str, Record],
               at: Mapping[int, datetime]) -> Deployed | None:
     body = full.body
-    staged = by_output[body.staged] if body.staged in by_output else None
+    staged = first[body.staged] if body.staged in first else None
     candidate = staged.body.inputs["candidate_model"] if staged is not None else ""
-    if staged is None or candidate not in by_output:
+    if staged is None or candidate not in first:
         return None
-    approval = by_output[body.approval] if body.approval in by_output else None
+    approval = first[body.approval] if body.approval in first else None
     report = approval.body.inputs["integration_report"] if approval is not None else ""
-    return Deployed(body.approval, candidate, at[by_output[candidate].index], at[staged.index],
-                    at[by_output[report].index] if report in by_output else None, at[approval.index] if approval is not None else None,
+    return Deployed(body.approval, candidate, at[first[candidate].index], at[staged.index],
+                    at[first[report].index] if report in first else None, at[approval.index] if approval is not None else None,
                     exposed.get(body.approval), parse_rfc3339(body.at), full.index)
 
 
