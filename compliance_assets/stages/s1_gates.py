@@ -140,6 +140,8 @@ def shift(work: Work, frame: pl.DataFrame, before: Callable[[str], pl.DataFrame]
     declared, rows = work.definition.system.data.shift, work.definition.system.data.rows_change
     if rows is not None:
         yield _rows_changed(work, frame, before, rows)
+    elif declared:
+        yield Finding("shift.rows", Verdict.NOT_APPLICABLE, note="no bound on the number of rows is declared")
     if not declared and rows is None:
         yield Finding("shift", Verdict.NOT_APPLICABLE, note="no bound on shift is declared")
     for place, bound in enumerate(declared):
@@ -219,6 +221,7 @@ def conflicting(frame: pl.DataFrame, data: Data, seen: Sequence[str]) -> Iterato
     """Who looks the same and is labelled differently, where that is bounded. `seen`: the columns that features come from."""
     bound = data.conflicting_labels
     if bound is None:
+        yield Finding("label.conflicting", Verdict.NOT_APPLICABLE, note="no bound on conflicting labels is declared")
         return
     attributes, expected = _groups(frame, data)
     labels = is_good(frame[data.target.column], data.target).fill_null(False).to_numpy().astype(int)
@@ -274,7 +277,9 @@ def leakage(parts: Mapping[str, pl.DataFrame], data: Data, seen: Sequence[str]) 
         wrong = int((part_of_each(part[data.split.by], data.split) != PARTS.index(name)).sum())
         yield fact(f"leakage.{name}.assignment", wrong == 0, value=wrong, bound=0, n=part.height,
                    note="rows in another part than the declared split puts them")
-    if data.identical_rows is not None:
+    if data.identical_rows is None:
+        yield Finding("leakage.identical_rows", Verdict.NOT_APPLICABLE, note="no bound on identical rows in two parts is declared")
+    else:
         try:
             yield held_against("leakage.identical_rows", quality.split_row_overlap(parts, seen), data.identical_rows)
         except MeasurementRefused as refused:
