@@ -56,6 +56,8 @@ def prepared(estimator: Any, types: Types) -> Scores | None:
     from sklearn.ensemble._hist_gradient_boosting._predictor import _predict_from_raw_data as follow
 
     columns = _columns(estimator, types)
+    if columns is None:
+        return None
     known, places = estimator._bin_mapper.make_known_categories_bitsets()
     trees = [(number, tree.nodes, tree.raw_left_cat_bitsets) for trees in estimator._predictors for number, tree in enumerate(trees)]
     start, loss, classes = estimator._baseline_prediction, estimator._loss, tuple(int(label) for label in estimator.classes_)
@@ -76,22 +78,24 @@ def prepared(estimator: Any, types: Types) -> Scores | None:
     return scores
 
 
-def _columns(estimator: Any, types: Types) -> list[tuple[str, Mapping[str | None, float] | None]]:
-    """The columns of the matrix in their order, categories first, each of them with its codes; what training never saw is a gap."""
+def _columns(estimator: Any, types: Types) -> list[tuple[str, Mapping[str | None, float] | None]] | None:
+    """The columns of the matrix in their order, categories first, each of them with its codes; what training never saw is a gap.
+
+    None where the model's categories are not the registered ones: numbers may be declared to count as categories.
+    """
     import polars as pl
 
-    names = [name for name, _ in types]
-    if estimator._preprocessor is None:
-        return [(name, None) for name in names]
-    categorical = [name for name, is_one in zip(names, estimator.is_categorical_, strict=True) if is_one]
-    learned = dict(zip(categorical, estimator._preprocessor.named_transformers_["encoder"].categories_, strict=True))
+    registered = {name: dtype for name, dtype in types if isinstance(dtype, pl.Enum)}
+    is_one = estimator.is_categorical_ if estimator._preprocessor is not None else [False] * len(types)
+    if [name for (name, _), categorical in zip(types, is_one, strict=True) if categorical] != list(registered):
+        return None
     found: list[tuple[str, Mapping[str | None, float] | None]] = []
-    for name, dtype in types:
-        if name in learned:
-            assert isinstance(dtype, pl.Enum)  # what `from_dtype` counts as a category among registered types
-            codes = {word: float(code) for code, word in enumerate(learned[name]) if word is None or isinstance(word, str)}
+    if registered:
+        learned = estimator._preprocessor.named_transformers_["encoder"].categories_
+        for (name, dtype), words in zip(registered.items(), learned, strict=True):
+            codes = {word: float(code) for code, word in enumerate(words) if word is None or isinstance(word, str)}
             found.append((name, {word: codes.get(word, float("nan")) for word in (None, *dtype.categories)}))
-    return found + [(name, None) for name in names if name not in learned]
+    return found + [(name, None) for name, _ in types if name not in registered]
 
 
 def _numbers(column: pl.Series) -> npt.NDArray[Any]:
@@ -126,7 +130,7 @@ def trial_rows(estimator: Any, types: Types) -> pl.DataFrame:
 
 
 def _thresholds(estimator: Any, types: Types) -> dict[str, list[npt.NDArray[np.float64]]]:
-    columns = [name for name, _ in _columns(estimator, types)]
+    columns = [name for name, _ in _columns(estimator, types) or ()]
     found: dict[str, list[npt.NDArray[np.float64]]] = {name: [] for name in columns}
     for tree in (tree for trees in estimator._predictors for tree in trees):
         inner = tree.nodes[(tree.nodes["is_leaf"] == 0) & (tree.nodes["is_categorical"] == 0)]

@@ -120,6 +120,15 @@ def test_features_in_another_order_are_not_prepared() -> None:
     assert prepared(model, KINDS["numbers"][::-1]) is None and prepared(model, KINDS["numbers"]) is not None
 
 
+@pytest.mark.parametrize("counted", [["years"], ["home", "years", "work"]])
+def test_numbers_that_count_as_categories_are_not_prepared(counted: list[str]) -> None:
+    types = KINDS["numbers"] if counted == ["years"] else KINDS["all"]
+    frame = rows_of(types, 100, 1, 0.0).with_columns(pl.col("years").abs())
+    model = HistGradientBoostingClassifier(max_iter=3, categorical_features=counted).fit(frame, np.arange(100) % 2)
+    assert prepared(model, types) is None
+    assert scores_of(model, types)(frame).tobytes() == favourable_scores(model, frame).tobytes()
+
+
 def test_another_scikit_learn_is_asked_the_public_way(monkeypatch: pytest.MonkeyPatch) -> None:
     model = trained("all", 2, 0.0)
     monkeypatch.setattr(sklearn, "__version__", "1.10.0")
