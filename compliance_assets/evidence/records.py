@@ -108,7 +108,7 @@ class Scope(Predicate):
     """What a decision is about and where it holds."""
 
     purpose: Literal["release", "definition", "trust-policy", "return", "exception", "condition", "document", "runbook", "decommission",
-                     "legal-hold", "alert"]
+                     "legal-hold", "alert", "filing"]
     system: str
     environment: str
     rollout: str

@@ -14,7 +14,8 @@ and certificates, and their passkeys') and every head that a person signed;
 verdict following from its findings and bounds, its inputs passed before it, down to the raw source; (6) every approval: people,
 roles, the quorum that follows from how far the definition moved since the one in production, separation, validity, exact digests;
 (7) every deployment: its authority, its plan, its order; (8) who acknowledged and closed an alert: answers that do not count are named
-as notes, since nothing rests on them. Every file is reported as verified or as uncovered. Exit 0: all of it holds.
+as notes, since nothing rests on them; (9) every document that somebody filed: its bytes, the ledger head that it was made from, and
+what it was read from. Every file is reported as verified or as uncovered. Exit 0: all of it holds.
 
 It cannot know whether numbers were measured honestly at the source; nor what happened after the newest head you hold.
 """
@@ -229,6 +230,7 @@ class Bundle:
         self.counts: dict[str, int] = {}
         self.notes: list[str] = []
         self.passkeys: list[tuple[str, datetime, int]] = []
+        self.filed: dict[str, list[str]] = {}
         self.system = ""
         for path in sorted(folder.rglob("*")):
             if path.is_symlink():
@@ -885,6 +887,37 @@ class Bundle:
         self.notes += [f"The answer in entry {e.index} to an alert does not count: a machine wrote it, and no person signed it."
                        for e in self.own("alert") if e.body["event"] != "opened"]
 
+    # (9) ----------------------------------------------------------------------------------------------------- filed documents
+
+    def check_filed(self, entry: Entry) -> None:
+        """A filed document: its bytes, the head that it was made from, every source it names. Role and version are noted only."""
+        if entry.subjects.get("filed-document") != entry.body["shown"]:
+            no("it names another note than it is about")
+        note = self.value(entry.body["shown"])
+        if note["form"] != "filed document" or note["system"] != self.system or note["content"] != entry.subjects.get("document"):
+            no("its note is none of this document")
+        document = self.value(note["content"])
+        if any(document[name] != note[name] for name in ("document", "system", "candidate", "ledger")):
+            no("its note says another document, candidate or head than the document")
+        size, root = note["ledger"]["size"], note["ledger"]["root"]
+        if not 0 < size <= entry.index or self.tree.roots[size].hex() != root:
+            no(f"this ledger never had the head of {size} entries that it was made from")
+        for one in note["sources"]:
+            if not 0 <= one["ledger_index"] < size or self.entries[one["ledger_index"]].digest != one["evidence_id"]:
+                no(f"entry {one['ledger_index']} is not what it says that it was read from")
+        person, kind = entry.body["person"], note["document"]
+        if self._revoked(entry, len(self.entries)):
+            self.notes.append(f"{person} took back {kind} version {note['version']}, filed in entry {entry.index}.")
+        if entry.body["role"] not in {need["role"] for need in self.policy_at(entry.index)["definitions"]["approved_by"]}:
+            self.notes.append(f"{kind} in entry {entry.index} does not count as filed: the role {entry.body['role']} files no documents.")
+            return
+        before = self.filed.setdefault(kind, [])
+        if (note["version"], note["previous"]) != (len(before) + 1, before[-1] if before else ""):
+            self.notes.append(f"{kind} in entry {entry.index} does not count as filed: it does not follow version {len(before)}.")
+            return
+        before.append(entry.digest)
+        self.counts["filed documents: bytes, ledger head and sources"] = sum(map(len, self.filed.values()))
+
     # -------------------------------------------------------------------------------------------------------------------- all
 
     def verify(self, head: str | None, policy: str | None) -> None:
@@ -910,6 +943,9 @@ class Bundle:
             self.attempt(f"entry {step.index} (deployment)", self.check_deployment, step)
             self.counts["deployment steps"] = self.counts.get("deployment steps", 0) + 1
         self.attempt("alerts", self.check_alerts)
+        for entry in self.own("decision"):
+            if (entry.body["scope"]["purpose"], entry.body["decision"]) == ("filing", "approve"):
+                self.attempt(f"entry {entry.index} (filed document)", self.check_filed, entry)
         self.counts.setdefault(UNJUDGED, 0)
         self.counts["entries of other systems (signatures and tree only)"] = sum(e.system not in ("", self.system) for e in self.entries)
 
@@ -949,6 +985,8 @@ def named_artefacts(entries: Iterable[Entry], system: str, parsed: Any) -> dict[
                 named.setdefault(digest, f"entry {entry.index}, {name}")
         elif entry.kind == "decision" and body["shown"]:
             named.setdefault(body["shown"], f"entry {entry.index}, shown")
+            if body["scope"]["purpose"] == "filing" and "document" in entry.subjects:
+                named.setdefault(entry.subjects["document"], f"entry {entry.index}, the filed document")
         elif entry.kind == "deployment":
             for name in ("snapshot", "verification_summary"):
                 if name in body["evidence"]:

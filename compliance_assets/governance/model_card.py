@@ -25,6 +25,8 @@ from compliance_assets.trust.canonical import Digest, parse_canonical
 
 HEADINGS = ("Model details", "Intended use", "Factors", "Metrics", "Evaluation data", "Training data", "Quantitative analyses",
             "Ethical considerations", "Caveats and recommendations")
+TEMPLATE = 1
+"""Goes up whenever a heading, or what belongs below it, changes; filed cards name it."""
 NOT_ON_RECORD = "not on record"
 Wording = Callable[[Any], str]
 _RATES = ("accuracy", "precision", "recall", "specificity", "roc_auc", "macro_f1", "mae", "rmse", "bias")

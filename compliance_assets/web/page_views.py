@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from datetime import UTC, datetime
 from typing import Any
@@ -20,8 +20,10 @@ from compliance_assets.governance.candidates import answering as answering_now
 from compliance_assets.governance.candidates import candidate_at, candidates, fate, latest
 from compliance_assets.governance.dashboard.measured import measured
 from compliance_assets.governance.dashboard.measures import WINDOW
-from compliance_assets.governance.documents import KINDS, document
+from compliance_assets.governance.documents import KINDS, document, filing
+from compliance_assets.governance.documents.filing import Filed
 from compliance_assets.governance.documents.human_parts import written
+from compliance_assets.governance.documents.paper import Paper
 from compliance_assets.governance.finding_rows import rows
 from compliance_assets.governance.model_card import model_card
 from compliance_assets.governance.overview import newest_moment, overview
@@ -209,10 +211,25 @@ def _documents(river: River, asked: Asked, common: Mapping[str, Any]) -> Respons
         title = river.definition(name).system.title
         try:
             papers = [document(river, kind, name) for kind in KINDS]
-            listed.append((name, title, "", papers, written(river, name)[1]))
+            listed.append((name, title, "", papers, written(river, name)[1], _filed(river, name, papers)))
         except Misused as nothing_yet:
-            listed.append((name, title, nothing_yet.message, [], ()))
+            listed.append((name, title, nothing_yet.message, [], (), ([], ())))
     return _show("documents.html", river, common, section="documents", systems=listed)
+
+
+def _filed(river: River, system: str, papers: Sequence[Paper]) -> tuple[list[tuple[Filed, Sequence[str] | None]], Sequence[Any]]:
+    """What was filed, the newest of each document with what one filed now would say otherwise; and what does not count."""
+    found, refused = filing.filed(river.archive, system)
+    now = {paper.kind: filing.draft_of_paper(paper) for paper in papers}
+    newest: set[str] = set()
+    said: list[tuple[Filed, Sequence[str] | None]] = []
+    for one in found:
+        first = one.kind not in newest
+        newest.add(one.kind)
+        if first and one.kind not in now:
+            now[one.kind] = filing.draft(river, one.kind, system)
+        said.append((one, filing.differences(one, now[one.kind]) if first else None))
+    return said, refused
 
 
 def _document(river: River, asked: Asked, common: Mapping[str, Any]) -> Response:

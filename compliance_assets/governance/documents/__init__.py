@@ -20,17 +20,19 @@ from compliance_assets.pipeline import River
 
 @dataclass(frozen=True)
 class Kind:
-    """One kind of document: its title, what its order is based on, and who makes its points."""
+    """One kind of document: its title, what its order is based on, who makes its points, and which version of the template they follow."""
 
     title: str
     basis: str
     points: Callable[[Gathered, Mapping[str, Part]], tuple[Point, ...]]
+    template: int
+    """Goes up whenever a point is added, taken out, numbered anew or asks for something else; filed documents name it."""
 
 
 KINDS: Mapping[str, Kind] = {
-    "annex-iv": Kind(annex_iv.TITLE, annex_iv.BASIS, annex_iv.points), "aisdp": Kind(aisdp.TITLE, aisdp.BASIS, aisdp.points),
-    "instructions": Kind(instructions.TITLE, instructions.BASIS, instructions.points),
-    "datasheet": Kind(datasheet.TITLE, datasheet.BASIS, datasheet.points),
+    "annex-iv": Kind(annex_iv.TITLE, annex_iv.BASIS, annex_iv.points, 1), "aisdp": Kind(aisdp.TITLE, aisdp.BASIS, aisdp.points, 1),
+    "instructions": Kind(instructions.TITLE, instructions.BASIS, instructions.points, 1),
+    "datasheet": Kind(datasheet.TITLE, datasheet.BASIS, datasheet.points, 1),
 }
 
 
