@@ -12,7 +12,7 @@ from typing import Any
 from compliance_assets.errors import ComplianceError
 from compliance_assets.evidence import records
 from compliance_assets.evidence.archive import Record
-from compliance_assets.evidence.records import Decision, DefinitionProposed
+from compliance_assets.evidence.records import DefinitionProposed
 from compliance_assets.pipeline import River
 from compliance_assets.policy.definition import Definition
 from compliance_assets.trust.canonical import Digest, parse_canonical
@@ -73,8 +73,8 @@ def _digest(record: Record) -> str:
 
 def _decisions(river: River, proposal: Record) -> tuple[Record, ...]:
     subject = proposal.statement.subject("definition")
-    found = river.archive.decisions_on(subject, "definition") if subject is not None else ()
-    return tuple(record for record in found if isinstance(record.body, Decision) and record.body.scope.purpose == "definition")
+    return tuple(record for record in river.archive.decided("definition", proposal.body.system)
+                 if record.statement.subject("definition") == subject)
 
 
 def _bounds(definition: Definition) -> Iterator[dict[str, Any]]:
@@ -91,7 +91,7 @@ def _changes(river: River, definition: Definition, force: Digest | None) -> tupl
     """What differs from the one in force; () if nothing; None where there is none, or its parts cannot be read."""
     if force is None:
         return None
-    found = [record for record in river.archive.find(force, "subject:definition") if isinstance(record.body, DefinitionProposed)]
+    found = river.archive.proposals(force)
     if not found:
         return None
     try:

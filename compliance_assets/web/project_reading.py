@@ -16,8 +16,8 @@ from pathlib import Path
 
 from compliance_assets.errors import ComplianceError
 from compliance_assets.evidence.remembered import Remembered
-from compliance_assets.governance.dashboard.history import stage_facts
 from compliance_assets.governance.dashboard.measured import measured
+from compliance_assets.governance.stage_facts import stage_facts
 from compliance_assets.pipeline import River, open_river
 from compliance_assets.policy.browsers import DeclaredPages
 from compliance_assets.policy.definition import JUDGING_FILES, JUDGING_ROOMS, PACKAGE_ROOT, find_systems
