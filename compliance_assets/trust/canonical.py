@@ -34,6 +34,7 @@ __all__ = [
     "decimal_string",
     "digest_of",
     "folder_digest",
+    "is_text_of",
     "parse_canonical",
     "parse_rfc3339",
     "rfc3339",
@@ -135,6 +136,15 @@ def canonical_json(value: object) -> bytes:
     languages), integers beyond 2**53-1, keys that are not ASCII, and nesting deeper than 64, with `UntrustedEvidence`.
     """
     _check(value)
+    return _written(value)
+
+
+def is_text_of(text: bytes, value: object) -> bool:
+    """Whether `text`, which must be known to be canonical JSON, is that of `value`. What canonical JSON refuses has no such text."""
+    return _written(value) == text
+
+
+def _written(value: object) -> bytes:
     # Without floats and with ASCII keys this is RFC 8785's text to the byte (held against the package rfc8785 by a property test),
     # and several times as fast; every signature check and every read of a record waits for it.
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, check_circular=False).encode()
