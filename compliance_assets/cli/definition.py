@@ -235,5 +235,5 @@ def approve(system: str | None, trust_policy: bool, person: str, role: str, key:
                    "it names must approve.")
     if system:
         stands = in_force == river.definition(system).digest
-        click.echo("It is in force." if stands else "It is not in force yet: more people of the declared roles must approve "
-                   f"({', '.join(f'{need.people} × {need.role}' for need in river.organisation.definitions.approved_by)}).")
+        click.echo("It is in force." if stands else "It is not in force yet: in all it takes the approval of "
+                   f"{', '.join(f'{need.people} × {need.role}' for need in river.organisation.definitions.approved_by)}.")

@@ -279,6 +279,9 @@ def _deploy(river: River) -> None:
     said = ", ".join(f"{count} × {status or 'no answer'}" for status, count in sorted(tally.statuses.items()))
     click.echo(f"    traffic meanwhile: {said} (503 until the first model answers: nothing was in production before)")
     if not outcome:
+        click.echo("The rollout undid itself for the finding above, as declared. On a machine that is busy with other work, servers can\n"
+                   f"answer too late for the bounds. Everything is on record in {river.root}:\n`compliance up` there shows what was "
+                   "refused and why; `compliance demo --folder OTHER` tries again.")
         raise click.exceptions.Exit(1)
 
 
@@ -317,11 +320,12 @@ def _look_around(folder: Path, river: River, answer: Mapping[str, Any], seconds:
     _say(f"Done in {seconds:.0f} s, at most {peak / 1024:.0f} MB in one process. The servers have been stopped.")
     click.echo(f"""Look around:
   cd {folder}
+  compliance up                           the governance pages in your browser, Dagster behind its guard, the model answering again
   compliance status                       where the system stands
+  compliance dossier {EXAMPLE} annex-iv   its technical documentation, from evidence, gaps marked
   compliance trace {release[:12]}           from the raw file to production
   compliance verify                       recompute everything yourself
-  compliance datasets {EXAMPLE}    fetch the very data by digest
-  compliance up                           Dagster's UI behind the guard, and the model answering again
+  compliance datasets {EXAMPLE}      fetch the very data by digest
   compliance {' '.join(_witness_command(river))}
                                           the witness, which a next deployment demands
   ls .compliance                          ledger.db, artefacts/, keys/, logs/""")

@@ -64,12 +64,15 @@ def not_counted(archive: Archive, system: str) -> tuple[tuple[Record, str], ...]
 
 def alerts_at(archive: Archive, system: str, as_of: datetime) -> tuple[Alert, ...]:
     """As `alerts_of`, from what had been opened and signed by then."""
-    return _counted(archive, (one for one in _alerts(archive, system) if one.moment <= as_of),
-                    (one for one in archive.decided(system, "alert") if one.moment <= as_of))[0]
+    every, signed = _alerts(archive, system), archive.decided("alert", system)
+    opened, said = ([one for one in found if one.moment <= as_of] for found in (every, signed))
+    if (len(opened), len(said)) == (len(every), len(signed)):
+        return alerts_of(archive, system)
+    return _counted(archive, opened, said)[0]
 
 
 def _read(archive: Archive, system: str) -> tuple[tuple[Alert, ...], tuple[tuple[Record, str], ...]]:
-    return archive.derived(("alerts", system), lambda: _counted(archive, _alerts(archive, system), archive.decided(system, "alert")))
+    return archive.derived(("alerts", system), lambda: _counted(archive, _alerts(archive, system), archive.decided("alert", system)))
 
 
 def _alerts(archive: Archive, system: str) -> tuple[Record, ...]:

@@ -45,7 +45,7 @@ def release_change(archive: Archive, definition: Definition, staged: Digest) -> 
     if production is not None and production.staged == staged:
         production = state.rollouts[production.approval].previous
     if production is None:
-        return ReleaseChange("FIRST", "", definition.digest, f"nothing of {system} is in production in {name}")
+        return ReleaseChange("FIRST", "", definition.digest, f"nothing of {system} answers in {name}")
     since = production.definition
     if since == definition.digest:
         return ReleaseChange("ROUTINE", since, definition.digest, "the definition is the one in production")

@@ -12,7 +12,7 @@ from typing import Any
 from compliance_assets.errors import ComplianceError
 from compliance_assets.evidence import records
 from compliance_assets.evidence.archive import Record
-from compliance_assets.evidence.records import Decision, DefinitionProposed
+from compliance_assets.evidence.records import DefinitionProposed
 from compliance_assets.governance.change_control import compare
 from compliance_assets.pipeline import River
 from compliance_assets.policy.definition import Definition
@@ -60,7 +60,7 @@ def trust_policies(river: River) -> dict[str, Any]:
     reigns = river.archive.reigns()
     at_hand, in_force = river.organisation, reigns[-1][1] if reigns else None
     before = in_force.model_dump(mode="json") if in_force is not None else {}
-    said = [record for record in river.archive.decided("", "trust-policy") if record.statement.subject("trust-policy") == at_hand.digest]
+    said = [record for record in river.archive.decided("trust-policy", "") if record.statement.subject("trust-policy") == at_hand.digest]
     return {"at_hand": at_hand.digest, "in_force": in_force.digest if in_force is not None else None,
             "changes": tuple(differences("", before, at_hand.model_dump(mode="json")))[:_MOST], "decisions": said,
             "approved_by": [(need.role, need.people) for need in (in_force or at_hand).definitions.approved_by],
@@ -79,8 +79,8 @@ def _digest(record: Record) -> str:
 
 def _decisions(river: River, proposal: Record) -> tuple[Record, ...]:
     subject = proposal.statement.subject("definition")
-    found = river.archive.decisions_on(subject, "definition") if subject is not None else ()
-    return tuple(record for record in found if isinstance(record.body, Decision) and record.body.scope.purpose == "definition")
+    return tuple(record for record in river.archive.decided("definition", proposal.body.system)
+                 if record.statement.subject("definition") == subject)
 
 
 def _bounds(definition: Definition) -> Iterator[dict[str, Any]]:

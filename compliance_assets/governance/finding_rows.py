@@ -65,10 +65,11 @@ def _row(report: GateReport, finding: Finding, entry: int) -> Row:
     what, over = name_words(finding, report.gate)
     value = measured(finding.value)
     lower, upper = measured(finding.lower), measured(finding.upper)
-    return Row(report.gate, what, over, shown(value) if value is not None else (finding.value or "not measured"),
-               f"{shown(lower)} to {shown(upper)}" if lower is not None and upper is not None else "", str(finding.n) if finding.n else "",
-               bound_words(finding), finding.judged_on if finding.judged_on in ("lower", "upper") else "", finding.verdict.value, word,
-               sign, finding.because, finding.note, strip_svg(finding), entry)
+    interval = f"{shown(lower)} to {shown(upper)}" if lower is not None and upper is not None else ""
+    return Row(report.gate, what, over, shown(value) if value is not None else (finding.value or "not measured"), interval,
+               shown(float(finding.n)) if finding.n else "", bound_words(finding),
+               finding.judged_on if finding.judged_on in ("lower", "upper") else "", finding.verdict.value, word, sign,
+               finding.because, finding.note, strip_svg(finding), entry)
 
 
 @dataclass(frozen=True)
@@ -83,11 +84,12 @@ class Figure:
 
 
 def figures(records: Sequence[Record]) -> tuple[Figure, ...]:
-    """How many gates passed, one number for each question of the evaluation, and how much of the integration held."""
+    """How many gates passed of those that apply, one number for each question of the evaluation, and how much of the integration held."""
     reports = [(record, report) for record in records for report in record.body.reports]
-    passed, said = sum(bool(report) for _, report in reports), _gates_said(reports)
-    sign = "fail" if not reports or passed < len(reports) else "warn" if "narrow" in said else "pass"
-    return (Figure("Gates", f"{passed} / {len(reports)}", said, sign, records[-1].index),
+    judged, said = [report for _, report in reports if report.verdict is not Verdict.NOT_APPLICABLE], _gates_said(reports)
+    passed = sum(map(bool, judged))
+    sign = "fail" if not judged or passed < len(judged) else "warn" if "narrow" in said else "pass"
+    return (Figure("Gates", f"{passed} / {len(judged)}", said, sign, records[-1].index),
             *(_figure(reports, gate, name) for gate, name in _LEADING), _integration(reports))
 
 
@@ -96,7 +98,8 @@ def _gates_said(reports: Reports) -> str:
     failed = sum(not report and report.verdict is not Verdict.NOT_RUN for _, report in reports)
     narrow = sum(is_narrow(finding) for record, report in reports if record.body.stage == "model_evaluation" for finding in report.findings)
     parts = [f"{failed} failed" if failed else "", f"{not_run} not run" if not_run else "", f"{narrow} narrow" if narrow else ""]
-    return ", ".join(part for part in parts if part) or "none close to its bound"
+    aside = sum(report.verdict is Verdict.NOT_APPLICABLE for _, report in reports)
+    return (", ".join(part for part in parts if part) or "none close to its bound") + (f"; {aside} not applicable" if aside else "")
 
 
 def _figure(reports: Reports, gate: str, name: str) -> Figure:

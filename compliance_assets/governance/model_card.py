@@ -7,15 +7,16 @@ and says which ledger entry it comes from. A card of a refused model is a card t
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from compliance_assets.errors import ComplianceError
-from compliance_assets.evidence.records import DefinitionProposed
 from compliance_assets.governance.candidates import Candidate, fate
 from compliance_assets.governance.charts.chart import markdown_table
-from compliance_assets.governance.charts.reading import between, field, group_words, shown, words
+from compliance_assets.governance.charts.findings import plainly
+from compliance_assets.governance.charts.reading import between, field, group_words, shown, verdict_word, words
+from compliance_assets.governance.documents import in_words
 from compliance_assets.governance.finding_rows import rows
 from compliance_assets.governance.release_page import filed, opened
 from compliance_assets.pipeline import River
@@ -26,6 +27,7 @@ HEADINGS = ("Model details", "Intended use", "Factors", "Metrics", "Evaluation d
 TEMPLATE = 1
 """Goes up whenever a heading, or what belongs below it, changes; filed cards name it."""
 NOT_ON_RECORD = "not on record"
+Wording = Callable[[Any], str]
 _RATES = ("accuracy", "precision", "recall", "specificity", "roc_auc", "macro_f1", "mae", "rmse", "bias")
 
 
@@ -91,29 +93,28 @@ class _Evidence:
     def entry(self, asset: str) -> int | None:
         return self.one.chain[asset].index if asset in self.one.chain else None
 
-    def said(self, *path: str) -> tuple[str, int | None]:
-        """A value of the declaration, and the entry in which it was proposed."""
+    def said(self, *path: str, by: Wording | None = None) -> tuple[str, int | None]:
+        """A value of the declaration, put into words `by` that, and the entry in which it was proposed."""
         value: Any = self.declared
         for part in path:
             if not isinstance(value, Mapping) or part not in value or value[part] is None:
                 return NOT_ON_RECORD, None
             value = value[part]
-        return _plain(value), self.proposed
+        return (by or in_words.plain)(value), self.proposed
 
-    def filed(self, asset: str, *path: str) -> tuple[str, int | None]:
+    def filed(self, asset: str, *path: str, by: Wording | None = None) -> tuple[str, int | None]:
         """A value of a stage's own report."""
         value: Any = self.reports[asset] if asset in self.reports else None
         for part in path:
             if not isinstance(value, Mapping) or part not in value or value[part] is None:
                 return NOT_ON_RECORD, None
             value = value[part]
-        return _plain(value), self.entry(asset)
+        return (by or in_words.plain)(value), self.entry(asset)
 
 
 def _proposal(river: River, definition: str) -> int | None:
-    found = [record.index for record in river.archive.find(Digest.parse(definition), "subject:definition")
-             if isinstance(record.body, DefinitionProposed)]
-    return found[-1] if found else None
+    found = river.archive.proposals(Digest.parse(definition))
+    return found[-1].index if found else None
 
 
 def _declaration(river: River, one: Candidate) -> Mapping[str, Any] | None:
@@ -121,13 +122,13 @@ def _declaration(river: River, one: Candidate) -> Mapping[str, Any] | None:
     digest = Digest.parse(str(one.tip.body.definition))
     if river.definition(one.system).digest == digest:
         return river.definition(one.system).system.declaration()
-    for record in reversed(river.archive.find(digest, "subject:definition")):
-        if isinstance(record.body, DefinitionProposed):
-            try:
-                return dict(parse_canonical(river.archive.artefacts.get_bytes(Digest.parse(record.body.parts)))["declaration"])
-            except ComplianceError:
-                return None
-    return None
+    found = river.archive.proposals(digest)
+    if not found:
+        return None
+    try:
+        return dict(parse_canonical(river.archive.artefacts.get_bytes(Digest.parse(found[-1].body.parts)))["declaration"])
+    except ComplianceError:
+        return None
 
 
 def _details(seen: _Evidence) -> Section:
@@ -142,20 +143,20 @@ def _details(seen: _Evidence) -> Section:
              ("Mitigation in training", *seen.filed("candidate_model", "mitigation")),
              ("Trials", str(len(seen.reports["candidate_model"]["trials"])) if "candidate_model" in seen.reports else NOT_ON_RECORD,
               seen.entry("candidate_model")),
-             ("Trained", trained.body.finished if trained is not None else NOT_ON_RECORD, seen.entry("candidate_model")),
+             ("Trained", in_words.when(trained.body.finished) if trained is not None else NOT_ON_RECORD, seen.entry("candidate_model")),
              ("Seed", *seen.filed("candidate_model", "seed")),
              ("Reproducibility claimed", *seen.filed("candidate_model", "reproducibility", "claimed")),
              ("Definition", str(one.tip.body.definition), seen.proposed),
              ("Licence of the data", *seen.said("data", "provenance", "licence")),
-             ("What became of it", became.sentence, became.said_by)]
+             ("What became of it", in_words.moments(became.sentence), became.said_by)]
     return Section(HEADINGS[0], tuple(facts))
 
 
 def _use(seen: _Evidence) -> Section:
     return Section(HEADINGS[1], (
-        ("Intended purpose", *seen.said("intended_purpose")), ("Place in the AI Act, Annex III", *seen.said("risk", "annex_iii")),
-        ("Because", *seen.said("risk", "basis")), ("Environment", *seen.said("deployment", "environment")),
-        ("Out of scope", "anything else than the intended purpose; rows outside the data contract are refused", seen.proposed)))
+        ("Intended purpose", *seen.said("intended_purpose")), ("Declared entry of Annex III", *seen.said("risk", "annex_iii")),
+        ("Why that entry", *seen.said("risk", "basis")), ("Environment", *seen.said("deployment", "environment")),
+        ("Out of scope", f"{NOT_ON_RECORD}: no record says what it must not be used for", None)))
 
 
 def _factors(seen: _Evidence) -> Section:
@@ -168,16 +169,15 @@ def _factors(seen: _Evidence) -> Section:
         tables = (Table("Groups that the data knows", ("attribute", "group", "rows"), counted, index),)
     return Section(HEADINGS[2], (("Protected attributes", *_keys(seen.said("data", "protected"), seen.declared)),
                                  ("Intersections looked at", *seen.said("data", "intersections")),
-                                 ("Seen by the model", *seen.said("data", "used_as_features"))), tables)
+                                 ("Protected attributes seen by the model", *seen.said("data", "used_as_features"))), tables)
 
 
 def _metrics(seen: _Evidence) -> Section:
     facts = [("Decision threshold", *seen.said("evaluation", "decision_threshold")),
-             ("Fairness criterion that counts most", *seen.said("evaluation", "fairness", "primary")),
-             ("Smallest group that is judged", *seen.said("evaluation", "fairness", "minimum_group")),
-             ("How sure", "95 % intervals; each finding below names its own method", seen.entry("evaluation_report"))]
+             ("Fairness criterion that counts most", *seen.said("evaluation", "fairness", "primary", by=words)),
+             ("Smallest group that is judged", *seen.said("evaluation", "fairness", "minimum_group", by=in_words.smallest))]
     bounds = tuple(_bounds(seen.declared)) if seen.declared is not None else ()
-    tables = (Table("Declared before testing", ("gate", "metric", "over", "bound", "judged on", "because"), bounds, seen.proposed),) \
+    tables = (Table("Declared bounds", ("gate", "metric", "over", "bound", "judged on", "because"), bounds, seen.proposed),) \
         if bounds and seen.proposed is not None else ()
     return Section(HEADINGS[3], tuple(facts), tables)
 
@@ -186,7 +186,7 @@ def _evaluation_data(seen: _Evidence) -> Section:
     index = seen.entry("evaluation_report")
     looked = opened(seen.one.chain["evaluation_report"]) if "evaluation_report" in seen.one.chain else ""
     return Section(HEADINGS[4], (
-        ("Rows", *seen.filed("evaluation_report", "rows")), ("Split", *seen.said("data", "split")),
+        ("Rows", *seen.filed("evaluation_report", "rows", by=in_words.counted)), ("Split", *seen.said("data", "split", by=in_words.split)),
         ("Out of reach of training", _verdict(seen, "candidate_model", "isolation"), seen.entry("candidate_model")),
         ("Holdout", looked or NOT_ON_RECORD, index if looked else None)))
 
@@ -198,7 +198,7 @@ def _training_data(seen: _Evidence) -> Section:
     return Section(HEADINGS[5], (
         *told, ("Raw source, sha256", *seen.filed("dataset", "source", "digest")),
         ("Preparation", *seen.filed("dataset", "preparation", "purpose")),
-        ("Rows to learn from", *seen.filed("candidate_model", "rows", "train")),
+        ("Rows to learn from", *seen.filed("candidate_model", "rows", "train", by=in_words.counted)),
         ("Data contract", _verdict(seen, "dataset", "contract"), seen.entry("dataset")),
         ("Represents the declared population", _verdict(seen, "dataset", "representativeness"), seen.entry("dataset"))))
 
@@ -238,9 +238,9 @@ def _ethics(seen: _Evidence) -> Section:
 
 
 def _caveats(seen: _Evidence) -> Section:
-    stopped = [(f"{report.gate}: {finding.verdict.value}", finding.sentence(), record.index) for record in seen.one.chain.values()
-               for report in record.body.reports for finding in report.failures]
-    small = [("Too small to be judged", finding.sentence(), record.index) for record in seen.one.chain.values()
+    stopped = [(f"{words(report.gate)}: {verdict_word(finding.verdict)}", plainly(finding, report.gate), record.index)
+               for record in seen.one.chain.values() for report in record.body.reports for finding in report.failures]
+    small = [("Too small to be judged", plainly(finding, report.gate), record.index) for record in seen.one.chain.values()
              for report in record.body.reports for finding in report.findings if finding.verdict.value == "INSUFFICIENT_DATA"]
     demo = [("Demonstration", "people and keys were made by the program", seen.one.index)] if seen.one.tip.body.demonstration else []
     return Section(HEADINGS[8], (
@@ -252,7 +252,7 @@ def _caveats(seen: _Evidence) -> Section:
 def _verdict(seen: _Evidence, asset: str, gate: str) -> str:
     if asset not in seen.one.chain:
         return NOT_ON_RECORD
-    return next((report.verdict.value for report in seen.one.chain[asset].body.reports if report.gate == gate), NOT_ON_RECORD)
+    return next((verdict_word(report.verdict) for report in seen.one.chain[asset].body.reports if report.gate == gate), NOT_ON_RECORD)
 
 
 def _keys(said: tuple[str, int | None], declared: Mapping[str, Any] | None) -> tuple[str, int | None]:
@@ -265,25 +265,13 @@ def _bounds(declared: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
                          ("robustness", evaluation["robustness"]), ("calibration", evaluation["calibration"]),
                          ("drift", evaluation["drift"]["bounds"])):
         for bound in bounds:
-            said = next(f"{word} {_plain(bound[name])}" for name, word in (("at_least", "≥"), ("at_most", "≤"), ("between", "in"))
-                        if bound[name] is not None)
             over = ", ".join(map(group_words, bound["over"])) or "all rows"
-            yield gate, words(bound["metric"]), over, said, bound["judged_on"], bound["because"]
+            yield gate, words(bound["metric"]), over, in_words.bound(bound), bound["judged_on"], bound["because"]
 
 
 def _measured(one: Mapping[str, Any]) -> tuple[str, ...]:
-    return (words(one["metric"]), shown(field(one, "value")), between(field(one, "lower"), field(one, "upper")), str(one["n"]),
+    return (words(one["metric"]), shown(field(one, "value")), between(field(one, "lower"), field(one, "upper")), in_words.counted(one["n"]),
             str(one["method"] if "method" in one else one["note"] if "note" in one else ""))
-
-
-def _plain(value: Any) -> str:
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, Mapping):
-        return ", ".join(f"{name} {_plain(item)}" for name, item in value.items()) or "none"
-    if isinstance(value, list | tuple):
-        return ", ".join(map(_plain, value)) or "none"
-    return str(value)
 
 
 def _markdown(card: Card) -> Iterator[str]:

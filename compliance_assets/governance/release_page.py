@@ -111,13 +111,17 @@ def release_page(river: River, one: Candidate) -> dict[str, Any]:
 
 
 def incumbent_of(river: River, evaluation: Record) -> Record | None:
-    """The evaluation of the model that was in production when this one was evaluated; None where nothing was, or none is on record."""
+    """The evaluation of the model that was in production when this one was evaluated; None where nothing was, or none is on record.
+
+    Of several the newest that passed: one that failed, perhaps under a bound that was tried later, halted before its later gates.
+    """
     if "production" not in evaluation.body.references:
         return None
     model = evaluation.body.references["production"]
     found = [record for record in river.archive.find(Digest.parse(model), "input") if record.body.stage == "model_evaluation"
              and record.body.inputs["candidate_model"] == model and record.body.outcome != "error" and record.index < evaluation.index]
-    return found[-1] if found else None
+    passed = [record for record in found if record.body.outcome == "passed"]
+    return (passed or found)[-1] if found else None
 
 
 def opened(record: Record) -> str:
@@ -126,7 +130,7 @@ def opened(record: Record) -> str:
         return ""
     said = record.body.observations["holdout_opened"]
     limit = f"of {said['limit']} declared" if isinstance(said["limit"], int) else "no limit declared"
-    return f"opened {said['times']} times, {limit}"
+    return f"opened {said['times']} time{'' if said['times'] == 1 else 's'}, {limit}"
 
 
 def _release(river: River, one: Candidate) -> dict[str, str] | None:

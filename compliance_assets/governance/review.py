@@ -6,6 +6,7 @@ when the rollout undoes itself. The document is canonical JSON, so that what was
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from compliance_assets.errors import no_environment
@@ -16,10 +17,11 @@ from compliance_assets.evidence.decisions import Standing, release_subjects, sta
 from compliance_assets.evidence.dossier import Chain
 from compliance_assets.evidence.exceptions import standing as standing_of
 from compliance_assets.governance.change_control import since_production
-from compliance_assets.governance.charts.reading import is_narrow
+from compliance_assets.governance.charts.findings import name_words, plainly
+from compliance_assets.governance.charts.reading import is_narrow, words
 from compliance_assets.governance.exception_view import shown
 from compliance_assets.pipeline import River, require
-from compliance_assets.policy.gates import Verdict
+from compliance_assets.policy.gates import Finding, Verdict
 from compliance_assets.policy.river import RIVER, rule_named
 from compliance_assets.trust.canonical import Digest
 
@@ -38,10 +40,19 @@ def _change(river: River, system: str, staged: Digest) -> ReleaseChange:
     return river.archive.derived(key, lambda: release_change(river.archive, definition, staged))
 
 
+def _required(river: River, system: str, inputs: dict[str, Digest]) -> Chain:
+    """As `require`. An exception counts for a time; where none was ever asked for, the records and the definition decide alone."""
+    rule = rule_named("pre_deployment_approval")
+    if river.archive.of_kind("exception", system):
+        return require(river, system, rule, inputs)
+    key = ("required", system, river.definition(system).digest, tuple(sorted(inputs.items())))
+    return river.archive.derived(key, lambda: require(river, system, rule, inputs))
+
+
 def _opened(river: River, system: str) -> tuple[Chain, dict[str, Digest], Standing]:
     rule = rule_named("pre_deployment_approval")
     inputs = {name: digest for name in rule.needs if (digest := river.head(system, name))}
-    chain = require(river, system, rule, inputs)
+    chain = _required(river, system, inputs)
     definition = river.definition(system).system
     name = definition.deployment.environment
     environment = river.organisation.environments.get(name)
@@ -109,15 +120,15 @@ def _judgement(chain: Chain, river: River, system: str, references: dict[str, st
     said: list[str] = []
     for record in chain.records.values():
         for report in record.body.reports:
-            said += [f"{finding.sentence()}: passes, but narrowly." for finding in report.findings if is_narrow(finding)]
-            said += [f"{finding.id} is not applicable: {finding.note}." for finding in report.findings
+            said += [f"{plainly(finding, report.gate)}: passes, but narrowly." for finding in report.findings if is_narrow(finding)]
+            said += [f"{_named(finding, report.gate)} is not applicable: {finding.note}." for finding in report.findings
                      if finding.verdict is Verdict.NOT_APPLICABLE]
     failed = [r for r in river.archive.made_by(system, "integration_testing")
               if r.body.outcome != "passed" and r.body.inputs.get("staged_model") == chain.digest("staged_model")]
     if failed:
-        said.append(f"Integration testing passed after {len(failed)} failed attempt(s) on the same staged model.")
+        said.append(f"Integration testing passed after {len(failed)} failed attempt{'s' if failed[1:] else ''} on the same staged model.")
     evaluated = len(river.archive.made_by(system, "model_evaluation"))
-    said.append(f"{evaluated} evaluation(s) of this system have used a holdout so far.")
+    said.append(f"{evaluated} evaluation{'s' if evaluated != 1 else ''} of this system used a holdout so far.")
     if any(record.body.code.dirty for record in chain.records.values()):
         said.append("The working tree held changes that are in no commit, or was not under version control.")
     if "production" not in references:
@@ -127,24 +138,35 @@ def _judgement(chain: Chain, river: River, system: str, references: dict[str, st
     return said
 
 
+def _named(finding: Finding, gate: str) -> str:
+    """The gate and, where it is about a part of it only, that part."""
+    what, over = name_words(finding, gate)
+    return words(gate) if finding.id == gate else f"{words(gate)}: {', '.join(part for part in (what.lower(), over) if part)}"
+
+
 def authorised(declared: System) -> list[str]:
     """What an approval lets happen, step by step, in words."""
-    return [_step(step) for step in declared.declaration()["deployment"]["steps"]]
+    return [step_words(step) for step in declared.declaration()["deployment"]["steps"]]
 
 
 def undoes_itself(declared: System) -> list[str]:
     """What makes the rollout go back to the version before it, in words."""
-    return [_abort(rule) for rule in declared.declaration()["deployment"]["abort_when"]]
+    return [abort_words(rule) for rule in declared.declaration()["deployment"]["abort_when"]]
 
 
-def _step(step: dict[str, Any]) -> str:
+def step_words(step: Mapping[str, Any]) -> str:
+    """One declared step of a rollout, in words."""
     if "shadow" in step:
         return f"shadow: {step['shadow']['requests']} requests mirrored, no effect on anybody"
     if "canary" in step:
-        return f"canary: {float(step['canary']['share']):.0%} of requests, until {step['canary']['requests']} answers"
+        canary = step["canary"]
+        return (f"canary: {float(canary['share']):.0%} of requests, until {canary['requests']} answers, "
+                f"with {canary['minimum_group']} or more for each group that is compared")
     return "full rollout"
 
 
-def _abort(rule: dict[str, Any]) -> str:
-    over = f" over {rule['over']}" if rule["over"] else ""
-    return f"{rule['metric']}{over} {'above ' + rule['above'] if rule['above'] is not None else 'below ' + rule['below']}"
+def abort_words(rule: Mapping[str, Any]) -> str:
+    """One declared rule that ends a rollout, in words."""
+    over = f" over {words(rule['over']).lower()}" if rule["over"] else ""
+    side = "above" if rule["above"] is not None else "below"
+    return f"{words(rule['metric']).lower()}{over} {side} {str(rule[side]).removesuffix('.0')}"

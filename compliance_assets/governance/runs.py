@@ -6,6 +6,7 @@ from typing import Any
 
 from compliance_assets.errors import Misused
 from compliance_assets.evidence import records
+from compliance_assets.governance.charts.findings import plainly
 from compliance_assets.governance.ledger_view import Line, line
 from compliance_assets.pipeline import River
 from compliance_assets.policy.river import rule_named
@@ -22,7 +23,7 @@ def run_page(river: River, run: str) -> dict[str, Any]:
         body = record.body
         stage = record.statement.kind == "stage"
         seconds = (parse_rfc3339(body.finished) - parse_rfc3339(body.started)).total_seconds() if stage else None
-        failed = [finding.sentence() for report in (body.reports if stage else ()) if report.verdict.value != "NOT_RUN"
+        failed = [plainly(finding, report.gate) for report in (body.reports if stage else ()) if report.verdict.value != "NOT_RUN"
                   for finding in report.failures]
         said: Line = line(record)
         shown.append({"line": said, "seconds": seconds, "failures": failed, "output": body.output if hasattr(body, "output") else None,

@@ -93,9 +93,9 @@ class Finding:
         """`fairness.sex.selection_rate_ratio 0.61 [0.58, 0.64] < 0.80`."""
         if self.value is None:
             return f"{self.id}: {self.verdict.value}{' (' + self.note + ')' if self.note else ''}"
-        shown = _short(self.value, self.bound)
+        shown = legible(self.value, self.bound)
         if self.lower is not None and self.upper is not None:
-            shown += f" [{_short(self.lower, self.bound)}, {_short(self.upper, self.bound)}]"
+            shown += f" [{legible(self.lower, self.bound)}, {legible(self.upper, self.bound)}]"
         if not self.comparator:
             return f"{self.id} {shown}"
         said = self.comparator if self else {">=": "not >=", "<=": "not <=", "in": "not in", "==": "!="}[self.comparator]
@@ -103,7 +103,7 @@ class Finding:
                                                          if self.verdict is Verdict.INCONCLUSIVE else "")
 
 
-def _short(text: str, bound: str) -> str:
+def legible(text: str, bound: str) -> str:
     """Four digits for the eye; all of them where rounding would make the number look like its bound."""
     try:
         value = float(text)

@@ -4,7 +4,7 @@ Scores the holdout, which nothing before has opened for learning, and holds what
 beforehand (Art. 9(8)): performance, then fairness, robustness, calibration, and drift against the model in production and the
 one first assessed. The first gate that may not be passed halts the later ones. Performance is judged on the unfavourable end of
 the 95 % interval; fairness is INCONCLUSIVE while the interval straddles its bound; what cannot be measured is an ERROR.
-Art. 9(6)-(8), Art. 10(2)(f)-(g), Art. 13(3)(b)(ii), Art. 15(1)-(4), Annex IV(2)(g), Annex IV(3).
+Art. 9(6), Art. 9(8), Art. 10(2)(f)-(g), Art. 13(3)(b)(ii), Art. 15(1)-(4), Annex IV(2)(g), Annex IV(3).
 """
 
 from __future__ import annotations

@@ -150,7 +150,7 @@ def _place_held(place: Place, emergency: bool) -> Iterator[None]:
 
 def _production(place: Place, state: DesiredState) -> Slot:
     if state.production is None or state.production.system != place.system:
-        raise Misused(f"Nothing of {place.system} is in production in {place.environment}.", rule="rollback", value=place.environment,
+        raise Misused(f"Nothing of {place.system} answers in {place.environment}.", rule="rollback", value=place.environment,
                       remedy="A candidate under way ends with `compliance withdraw`.")
     return state.production
 

@@ -20,7 +20,7 @@ from compliance_assets.governance.candidates import answering as answering_now
 from compliance_assets.governance.candidates import candidate_at, candidates, fate, latest
 from compliance_assets.governance.dashboard.measured import measured
 from compliance_assets.governance.dashboard.measures import WINDOW
-from compliance_assets.governance.documents import KINDS, document, filing
+from compliance_assets.governance.documents import document, documents, filing
 from compliance_assets.governance.documents.filing import Filed
 from compliance_assets.governance.documents.human_parts import written
 from compliance_assets.governance.documents.paper import Paper
@@ -187,7 +187,12 @@ def _question(river: River, asked: Asked, common: Mapping[str, Any]) -> Response
     number, until, about = question(asked["number"]).number, _asked(asked, "as_of"), _asked(asked, "about")
     with turn("a verification of everything") if number == EVERYTHING_READ else nullcontext():
         found = ask(river, asked["system"], number, as_of=_moment(until), about=about)
-    return _show("question.html", river, common, section="questions", answer=found, questions=QUESTIONS, until=until, about=about)
+    if found.many <= PER_PAGE:
+        return _show("question.html", river, common, section="questions", answer=found, until=until, about=about, facts=found.facts)
+    before = _asked(asked, "before")
+    newest, further = found.newest(_number(before, "An entry") if before else None, PER_PAGE)
+    return _show("question.html", river, common, section="questions", answer=found, until=until, about=about, facts=found.single,
+                 before=before, newest=newest, further=further)
 
 
 def _artefact(river: River, asked: Asked, common: Mapping[str, Any]) -> Response:
@@ -210,10 +215,10 @@ def _documents(river: River, asked: Asked, common: Mapping[str, Any]) -> Respons
     for name in river.systems:
         title = river.definition(name).system.title
         try:
-            papers = [document(river, kind, name) for kind in KINDS]
+            papers = documents(river, name)
             listed.append((name, title, "", papers, written(river, name)[1], _filed(river, name, papers)))
         except Misused as nothing_yet:
-            listed.append((name, title, nothing_yet.message, [], (), ([], ())))
+            listed.append((name, title, nothing_yet.message, (), (), ([], ())))
     return _show("documents.html", river, common, section="documents", systems=listed)
 
 

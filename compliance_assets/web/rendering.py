@@ -23,6 +23,7 @@ from starlette.responses import HTMLResponse
 
 from compliance_assets.errors import ComplianceError
 from compliance_assets.governance.charts import Chart
+from compliance_assets.governance.charts.reading import shown
 from compliance_assets.governance.runbook.log import Log, lines
 from compliance_assets.trust.canonical import parse_rfc3339
 from compliance_assets.web.forwarding import EVERY_ANSWER
@@ -83,7 +84,8 @@ def _environment() -> Environment:
     environment = Environment(loader=PackageLoader("compliance_assets.web"), autoescape=True, undefined=StrictUndefined,
                               trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {"moment": moment, "day": day, "drawn": drawn, "table": table, "address": address, "pretty": pretty,
-                            "words": words, "moments": moments, "upfirst": upfirst, "share": share}
+                            "words": words, "moments": moments, "upfirst": upfirst, "share": share, "roles": roles,
+                            "counted": counted}
     environment.tests["narrowly"] = lambda said: said.endswith("passes, but narrowly.")
     environment.tests["inapplicable"] = lambda said: " is not applicable: " in said
     environment.tests["addressable"] = lambda run: RUN.fullmatch(run) is not None
@@ -137,6 +139,19 @@ def moments(sentence: str) -> Markup:
 def share(value: float | None) -> Markup:
     """`91.3 %`; unknown is written as unknown."""
     return Markup('<span class="unknown">unknown</span>') if value is None else Markup(f"{100 * value:.1f} %")  # noqa: S704  # a number
+
+
+def roles(sentence: str) -> str:
+    """A sentence with the roles in it, as `1 × technical_owner` or `(technical_owner)`, as people say them."""
+    return _ROLE.sub(lambda found: words(found[0]), sentence)
+
+
+_ROLE = re.compile(r"(?<=× )\w+|(?<=\()\w+(?=\))")
+
+
+def counted(number: int) -> str:
+    """`10 012`."""
+    return shown(float(number))
 
 
 def upfirst(text: str) -> str:

@@ -24,14 +24,15 @@ from compliance_assets.governance.dashboard.history import (
     History,
     Judged,
     history_of,
-    margin_of,
 )
 from compliance_assets.governance.dashboard.kept import Kept
 from compliance_assets.governance.dashboard.summary import dashboard, of_history
+from compliance_assets.governance.stage_facts import margin_of
 from compliance_assets.pipeline import open_river
 from compliance_assets.policy.gates import Finding, Verdict
+from compliance_assets_tests.evidence.forging import simulated_rollout
 from compliance_assets_tests.evidence.test_remembered import asked_again
-from compliance_assets_tests.project import OWNER, SYSTEM, copied, decide, run_to, someone, step
+from compliance_assets_tests.project import OWNER, PEOPLE, SYSTEM, approve_definition, copied, decide, run_to, someone, step
 
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
 BOUND = (("fairness.sex.selection_rate_ratio", ">= 0.8"),)
@@ -185,6 +186,23 @@ def test_what_is_kept_excepted_and_drifted_is_counted() -> None:
 def test_a_rollout_whose_training_is_not_on_record_is_told() -> None:
     said = {one.number: one.found for one in of_history(replace(EMPTY, untraced=(12,))).measures}
     assert "the training of 1 full rollouts" in said["D3"] and "not on record" not in of_history(EMPTY).measures[2].found
+
+
+def test_bytes_that_are_judged_again_after_their_rollout_were_not_trained_again(in_review: Path) -> None:
+    river = open_river(in_review)
+    for person in PEOPLE:
+        decide(river, person)
+    assert step(river, "approval")
+    simulated_rollout(river, SYSTEM)
+    (before,) = history_of(river, SYSTEM).deployed
+    path = in_review / "systems" / SYSTEM / "system.yaml"
+    path.write_text(path.read_text().replace("wait_seconds: ", "wait_seconds: 1"))
+    changed = open_river(in_review)
+    approve_definition(changed)
+    run_to(changed, "candidate_model", run="later")
+    trained = changed.archive.made_by(SYSTEM, "model_training")
+    assert len(trained) == 2 and trained[0].body.output == trained[1].body.output, "the same bytes, judged under another definition"
+    assert history_of(changed, SYSTEM).deployed == (before,) and before.trained < before.full
 
 
 def test_nothing_yet_is_unknown_and_never_nothing_found() -> None:

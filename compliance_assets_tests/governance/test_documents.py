@@ -29,7 +29,7 @@ from compliance_assets_tests.web.visitor import Visitor
 
 CLAIMS = re.compile(r"\b(compl(y|ies|iant|iance)\b(?!_)|conform(s|ing|ant|ity)?\b|certif(y|ies|ied|icates?|ication)\b|CE[- ]mark\w*|fulfil\w*|satisf\w+|meets? (all|the) "
                     r"|in accordance with|approved by (a|the) (notified|authority)|high[- ]quality|state of the art|guarantee\w*)", re.I)
-ALLOWED = ("eu declaration of conformity", "claims no conformity", "compliance_assets", "compliance-assets")
+ALLOWED = ("eu declaration of conformity", "claims no conformity", "compliance_assets", "compliance-assets", "initial conformity assessment")
 ANNEX_IV = [*(f"1({letter})" for letter in "abcdefgh"), *(f"2({letter})" for letter in "abcdefgh"), *"3456789"]
 
 
@@ -251,5 +251,5 @@ def test_of_very_many_deployment_steps_the_newest_stand_there_and_how_many_went_
     simulated_rollout(river, SYSTEM)
     g = Gathered(river, chosen(river, SYSTEM))
     whole, some = list(passages.deployments(g)), list(passages.deployments(g, limit=3))
-    assert [line.what for line in whole] == ["intent", "shadow started", "canary started", "full rollout"]
+    assert [line.what for line in whole] == ["rollout announced", "shadow started", "canary started", "full rollout"]
     assert some[0].what == "earlier steps" and some[0].said.startswith("1 more since") and some[1:] == whole[1:]

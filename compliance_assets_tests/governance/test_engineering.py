@@ -39,7 +39,7 @@ def test_durations_and_resources_are_those_of_the_records(reviewed_world: Path) 
     by_stage = {one.rule.name: one for one in timings(river, SYSTEM)}
     trained = river.archive.made_by(SYSTEM, "model_training")[0].body
     assert by_stage["model_training"].passed == 1 and by_stage["deployment"].last is None and by_stage["deployment"].passed == 0
-    assert dict(by_stage["model_training"].resources)["processor seconds"] == str(trained.observations["cpu_seconds"])
+    assert dict(by_stage["model_training"].resources)["processor time"] == f"{trained.observations['cpu_seconds']} s"
     assert sum(one.share for one in by_stage.values() if one.share is not None) == pytest.approx(1.0)
 
 
@@ -60,7 +60,7 @@ def test_a_failure_downstream_is_traced_to_the_data_that_changed_upstream(projec
     river = edited(project, "range: [500, 20_000]", "range: [2000, 20_000]")
     assert not run_to(river, "features", run="later")[-1]
     (failure,) = failures(river, SYSTEM)
-    assert failure.record.body.stage == "feature_engineering" and "monthly_income" in failure.said[0]
+    assert failure.record.body.stage == "feature_engineering" and "Ranges: Monthly income" in failure.said[0]
     assert failure.differences[0].kind == "the raw source" and "the raw source" in failure.sentence, "followed from the dataset upstream"
     assert {one.where for one in failure.differences[1:]} == {"declaration.data.source.seed", "declaration.features.registry.1.range.0"}
     page = Visitor(project).see("/engineering")

@@ -42,18 +42,21 @@ def test_every_number_is_the_records_and_every_line_names_its_entry(card: Card, 
     assert {table.entry for table in analyses.tables} == {record.index}
     assert {"Unitary: sex", "Unitary: age band", "Intersectional: sex × age band"} <= {table.caption for table in analyses.tables}
     assert facts(card, "Evaluation data")["Rows"] == str(report["rows"])
-    assert facts(card, "Evaluation data")["Holdout"] == "opened 1 times, no limit declared"
+    assert facts(card, "Evaluation data")["Holdout"] == "opened 1 time, no limit declared"
     known = len(list(river.archive.entries()))
+    without = {what for section in card.sections for what, said, entry in section.facts if entry is None and NOT_ON_RECORD not in said}
+    assert without == {"What a card cannot say"}, "whatever is said names its entry, or that there is none"
     assert all(0 <= entry < known for section in card.sections for _, _, entry in section.facts if entry is not None)
 
 
 def test_what_no_record_speaks_of_is_said_to_be_missing(card: Card, reviewed_world: Path) -> None:
     assert facts(card, "Ethical considerations")["Risks beyond what is measured"].startswith(NOT_ON_RECORD)
+    assert facts(card, "Intended use")["Out of scope"].startswith(NOT_ON_RECORD)
     river = open_river(reviewed_world, writer=False)
     early = model_card(river, candidate_at(river, SYSTEM, river.archive.made_by(SYSTEM, "data_preparation")[0].index))
     assert facts(early, "Model details")["Model file, sha256"] == facts(early, "Quantitative analyses")["Measured on the holdout"] \
         == NOT_ON_RECORD
-    assert facts(early, "Training data")["Data contract"] == "PASS"
+    assert facts(early, "Training data")["Data contract"] == "pass"
 
 
 def test_no_card_claims_conformity(card: Card) -> None:

@@ -18,7 +18,7 @@ from compliance_assets.governance.proposing import propose_definition
 from compliance_assets.pipeline import open_river
 from compliance_assets.trust.canonical import rfc3339
 from compliance_assets_tests.evidence.forging import simulated_rollout
-from compliance_assets_tests.project import ENGINEER, GOVERNANCE, OWNER, SYSTEM, decide, step
+from compliance_assets_tests.project import ENGINEER, GOVERNANCE, OWNER, SYSTEM, approve_definition, decide, run_to, step
 from compliance_assets_tests.web.visitor import Visitor
 
 
@@ -57,6 +57,16 @@ def test_a_proposed_definition_waits_for_those_who_approve_definitions(project: 
     assert one.what == "definition" and one.how == f"compliance definition approve {SYSTEM}" and "×" in one.waits_for
 
 
+def _fails_a_stricter_bound(root: Path) -> None:
+    path = root / "systems" / SYSTEM / "system.yaml"
+    before = path.read_text()
+    path.write_text(before.replace("metric: roc_auc, at_least: 0.75", "metric: roc_auc, at_least: 0.999"))
+    river = open_river(root)
+    approve_definition(river)
+    run_to(river, "evaluation_report", run="later")
+    path.write_text(before)
+
+
 def test_the_incumbents_numbers_stand_beside_the_candidates(in_review: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     river = open_river(in_review, writer=False)
     record = river.archive.made_by(SYSTEM, "model_evaluation")[-1]
@@ -71,6 +81,11 @@ def test_the_incumbents_numbers_stand_beside_the_candidates(in_review: Path, mon
     beside = {(row.gate, row.what, row.over): row for row in rows(record, incumbent=found)}
     assert all(row.incumbent == row.value and row.incumbent_entry == record.index for row in beside.values() if row.gate == "fairness")
     assert not any(row.incumbent for row in beside.values() if row.gate == "drift"), "drift compares with the incumbent itself"
+    _fails_a_stricter_bound(in_review)
+    failed = open_river(in_review, writer=False).archive.made_by(SYSTEM, "model_evaluation")[-1]
+    assert failed.body.outcome == "failed" and failed.body.inputs == record.body.inputs, "the same bytes, halted before fairness was looked at"
+    again = release_page.incumbent_of(open_river(in_review, writer=False), later)
+    assert again is not None and again.index == record.index, "the evaluation that it passed, not the one that was halted"
     monkeypatch.setattr(release_page, "incumbent_of", lambda *_: record)
     page = Visitor(in_review).see(f"/systems/{SYSTEM}/review")
     page.check()

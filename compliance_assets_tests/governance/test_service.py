@@ -226,7 +226,7 @@ def test_out_of_service_nothing_answers_and_nothing_is_deployed_any_more(river: 
     for stage in ("model_registration", "approval", "deployment_record"):
         with pytest.raises(OutOfTurn, match="was taken out of service in production"):
             step(river, stage, run="again")
-    with pytest.raises(Misused, match="Nothing of small_lender is in production"):
+    with pytest.raises(Misused, match="Nothing of small_lender answers in production"):
         roll_back(place(river), REASON)
     with pytest.raises(Misused, match="out of service in production already"):
         decommission(place(river), REASON)

@@ -118,7 +118,7 @@ def test_a_withdrawn_version_stops_for_good(river: River) -> None:
     record = withdraw(place(river), WHY)
     assert record.body.action == "withdrawn" and state(river).production is None
     assert lifecycles(river) == ["archived", "withdrawn"]
-    with pytest.raises(Misused, match="Nothing of small_lender is in production"):
+    with pytest.raises(Misused, match="Nothing of small_lender answers in production"):
         roll_back(place(river, run="later"), WHY)
     with pytest.raises(Misused, match="0 versions"):
         withdraw(place(river, run="twice"), WHY)

@@ -101,4 +101,4 @@ def test_a_holdout_is_opened_as_often_as_declared_and_every_opening_is_counted(p
     with pytest.raises(OutOfTurn, match="opened 1 times, and 1 are declared"):
         again(0.51)
     (kept,) = open_river(project).archive.made_by(SYSTEM, "model_evaluation")
-    assert opened(kept) == "opened 1 times, of 1 declared"
+    assert opened(kept) == "opened 1 time, of 1 declared"

@@ -76,7 +76,7 @@ def test_what_was_written_is_shown_signed_and_asked_for_until_it_is_met(world: P
 
 def conditions_now(world: Path) -> list[dict[str, str]]:
     archive = open_river(world).archive
-    return [one.as_json() for one in conditions_of(archive, archive.decided(SYSTEM, "release"))]
+    return [one.as_json() for one in conditions_of(archive, archive.decided("release", SYSTEM))]
 
 
 PAST = "2020-01-01"

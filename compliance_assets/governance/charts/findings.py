@@ -45,7 +45,7 @@ from compliance_assets.governance.charts.reading import (
     strength_words,
     words,
 )
-from compliance_assets.policy.gates import SEVERITY, Finding, GateReport
+from compliance_assets.policy.gates import SEVERITY, Finding, GateReport, legible
 
 NAME, TITLE = "findings", "Findings against declared bounds"
 _ROW, _BOUND, _VALUE, _TRACK, _TRACK_WIDTH, _VERDICT = 40.0, 312.0, 380.0, 396.0, 172.0, 584.0
@@ -60,6 +60,32 @@ def name_words(finding: Finding, gate: str) -> tuple[str, str]:
         return "The whole gate", ""
     over = [group_words(".".join(parts[:-1])), strength_words(level)]
     return words(parts[-1]), " · ".join(part for part in over if part)
+
+
+def plainly(finding: Finding, gate: str) -> str:
+    """A finding for people: `Performance: ROC AUC 0.7856 (95 % interval 0.7747 to 0.7966), where ≥ 0.99 is declared on the lower end`."""
+    what, over = name_words(finding, gate)
+    about = ", ".join(part for part in ("" if finding.id == gate else what, over) if part)
+    name = f"{words(gate)}: {about}" if about else words(gate)
+    if finding.value is None:
+        return f"{name}: {sign_of(finding)[1]}" + (f" ({finding.note})" if finding.note else "")
+    said = f"{name} {_legible(finding.value, finding.bound)}"
+    if finding.lower is not None and finding.upper is not None:
+        said += f" (95 % interval {_legible(finding.lower, finding.bound)} to {_legible(finding.upper, finding.bound)})"
+    if not finding.comparator:
+        return said
+    low, high = allowed(finding)
+    bound = f"{_legible(str(low))} to {_legible(str(high))}" if finding.comparator == "in" and low is not None and high is not None \
+        else f"{_COMPARED[finding.comparator]} {_legible(finding.bound)}"
+    end = f" on the {finding.judged_on} end" if finding.judged_on in ("lower", "upper") else ""
+    return f"{said}, where {bound} is declared{end}"
+
+
+def _legible(text: str, bound: str = "") -> str:
+    return legible(text, bound).replace("-", "−") if measured(text) is not None else text
+
+
+_COMPARED = {">=": "≥", "<=": "≤", "==": "=", "in": "in"}
 
 
 def svg(gates: Sequence[GateReport]) -> str:

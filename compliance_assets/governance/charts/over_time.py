@@ -101,7 +101,8 @@ def stacks(name: str, title: str, aside: str, ends: Sequence[datetime], counts: 
     colour = {word: _COLOURS[place % len(_COLOURS)] for place, word in enumerate(words)}
     x = _across(ends)
     for mark in marks:
-        _level(sheet, top + (1 - mark / highest) * _TALL, f"{mark:g}")
+        if mark == int(mark):  # nobody counts half a case
+            _level(sheet, top + (1 - mark / highest) * _TALL, f"{mark:g}")
     _dates(sheet, ends, x, top + _TALL)
     broad = max(2.0, min(26.0, (_RIGHT - _LEFT) / max(len(ends), 1) - 3))
     for px, one in zip(x, counts, strict=True):
@@ -115,7 +116,7 @@ def stacks(name: str, title: str, aside: str, ends: Sequence[datetime], counts: 
         sheet.rect(_RIGHT + 14, top + 4 + 20 * place, 10, 10, colour[word])
         sheet.text(_RIGHT + 30, top + 13 + 20 * place, fit(f"{word} {sum(one[word] for one in counts)}", 112))
     if not words:
-        sheet.text(_LEFT + 8, top + _TALL / 2, "nothing on record", fill=MUTED)
+        sheet.text(_LEFT + 8, top + _TALL / 2 - 8, "nothing on record", fill=MUTED)
     svg = sheet.finish(name, title, f"{title} over time: {aside}", top + _TALL + 44)
     rows = [[_day(end), word, one[word]] for end, one in zip(ends, counts, strict=True) for word in words if one[word]]
     return Chart(name, title, svg, markdown_table(["until", "what", "how often"], rows))

@@ -19,6 +19,8 @@ NARROW = 0.05
 """A pass whose value lies within this share of its bound is pointed out. Shown, never judged."""
 
 _MOST = 1e100
+_APART = "\N{NO-BREAK SPACE}"
+"""Between thousands: a number stays on one line."""
 _BAND = re.compile(r"\[\s*([^,\]]+),\s*([^\]]+)\]")
 _SHORT = {"roc_auc": "ROC AUC", "psi": "PSI", "ks": "KS distance", "mcc": "Matthews correlation", "f1": "F1", "mae": "Mean absolute error",
           "rmse": "Root mean squared error", "r2": "R²", "mape": "Mean absolute percentage error", "macro_f1": "Macro F1"}
@@ -52,9 +54,9 @@ def shown(value: float | None, *, plain: bool = False) -> str:
     if abs(value) >= 1e12:
         said = f"{value:.3g}"
     elif value == int(value):
-        said = f"{int(value):,}".replace(",", "" if plain or abs(value) < 10_000 else " ")
+        said = f"{int(value):,}".replace(",", "" if plain or abs(value) < 10_000 else _APART)
     elif abs(value) >= 1000:
-        said = f"{value:,.0f}".replace(",", "" if plain else " ")
+        said = f"{value:,.0f}".replace(",", "" if plain else _APART)
     elif abs(value) >= 0.0095:
         said = f"{value:.3f}"
     else:
@@ -132,6 +134,11 @@ def is_narrow(finding: Finding) -> bool:
         return False  # a small count that is exactly enough: there is no nearer one that passes
     past = (low is not None and lower is not None and lower < low) or (high is not None and upper is not None and upper > high)
     return past or (bound != 0 and abs(value - bound) < NARROW * abs(bound))
+
+
+def verdict_word(verdict: Verdict) -> str:
+    """The word for a verdict, without the difference between a pass and a narrow one."""
+    return _SIGNS[verdict][1]
 
 
 def sign_of(finding: Finding) -> tuple[Sign, str]:

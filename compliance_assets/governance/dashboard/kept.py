@@ -40,15 +40,16 @@ class Kept:
     """Ledger indices of open alerts T7."""
 
 
-def kept_of(river: River, system: str, naming: Iterable[tuple[datetime, Iterable[bytes]]], full: Iterable[Record],
+def kept_of(river: River, system: str, stages: Iterable[tuple[Record, datetime]], full: Iterable[Record],
             by_output: Mapping[str, Record]) -> Kept:
     """Look at the store, the log folders and the anchors; nothing is hashed again here (`compliance verify` does that).
 
-    `naming`: when each stage record was made, and the artefacts that it names.
+    `stages`: each stage record, and when it was made.
     """
     exists = cache(river.archive.artefacts.exists)  # one look at each artefact, this time
     since = river.now() - WINDOW
-    named = {digest.hex() for at, digests in naming if at >= since for digest in digests}
+    named = {digest for record, at in stages if at >= since
+             for digest in (record.body.output, *record.body.files.values(), record.body.log, record.body.environment)}
     rollouts = list(full)
     kept, _ = anchors.read(river.archive, river.archive.in_force())
     alerts = [one.opened.index for one in reversed(alerts_of(river.archive, system)) if one.opened.body.rule == "T7" and not one.closed]

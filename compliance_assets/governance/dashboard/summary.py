@@ -10,6 +10,7 @@ from typing import Any
 from compliance_assets.errors import ComplianceError
 from compliance_assets.governance.charts import Chart
 from compliance_assets.governance.charts import over_time as draw
+from compliance_assets.governance.charts.reading import words
 from compliance_assets.governance.dashboard import measures
 from compliance_assets.governance.dashboard.history import TRIGGERS, History, history_of
 from compliance_assets.governance.dashboard.measures import Durations, Rate
@@ -84,12 +85,16 @@ def of_history(history: History) -> Dashboard:
         ("Gate success, all gates", percent(whole.value), f"{whole.n} verdicts in {measures.WINDOW.days} days{_few(whole)}"),
         ("Fairness gate failures", str(len(failed)), f"of {len(fairness)} judged; {history.halted_before_fairness} halted before fairness"),
         ("Training to production, median", hours(parts["training to production"].median),
-         f"{parts['training to production'].n} deployments; 90 % within {hours(parts['training to production'].p90)}"),
+         f"{_some(parts['training to production'].n, 'deployment')}; 90 % within {hours(parts['training to production'].p90)}"),
         ("Blocked by people or time", str(sum(stopped.values())),
          ", ".join(f"{stopped[why]} {why}" for why in SAID if stopped[why]) or "nothing"),
     )
     found = _measures(history, since, whole, parts, stopped, len(fairness), len(failed))
     return Dashboard(history, tiles, gates, _charts(history), tuple(sorted(found, key=lambda one: int(one.number[1:]))))
+
+
+def _some(n: int, what: str) -> str:
+    return f"{n} {what}" if n == 1 else f"{n} {what}s"
 
 
 def _in_order(history: History) -> list[tuple[int, str]]:
@@ -186,7 +191,7 @@ def _drift(history: History) -> Measure:
     if not history.baseline:
         return Measure("D10", "Drift since the baseline", "", _EVER, formula, {}, "no evaluation had a baseline to be compared with")
     newest = [one for one in history.baseline if one.index == history.baseline[-1].index]
-    said = "; ".join(f"{one.metric}{'' if one.over == 'all' else ' over ' + one.over} {one.value:.4g}"
+    said = "; ".join(f"{words(one.metric)}{'' if one.over == 'all' else ' over ' + one.over} {one.value:.4g}"
                      + (f" ({abs(one.value) / TRIGGERS[one.metric]:.0%} of {TRIGGERS[one.metric]})" if one.metric in TRIGGERS else "")
                      for one in newest)
     return Measure("D10", "Drift since the baseline", said, "newest evaluation", formula,

@@ -7,7 +7,7 @@ gaps; it never says that requirements are met.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from compliance_assets.errors import Misused
@@ -40,7 +40,12 @@ def document(river: River, kind: str, system: str, release: str = "") -> Paper:
     """The document about a release (default: the one in production, else the newest candidate). Misused for an unknown kind or release."""
     if kind not in KINDS:
         raise Misused(f"There is no document {kind!r}.", rule="document", value=kind, remedy=f"Documents: {', '.join(KINDS)}")
-    gathered = Gathered(river, chosen(river, system, release))
-    head = river.archive.head()
-    return Paper(kind, KINDS[kind].title, KINDS[kind].basis, system, gathered.one.index, gathered.one.tip.body.demonstration, head.size,
-                 head.root, KINDS[kind].points(gathered, written(river, system)[0]))
+    return documents(river, system, release, [kind])[0]
+
+
+def documents(river: River, system: str, release: str = "", kinds: Iterable[str] = KINDS) -> tuple[Paper, ...]:
+    """As `document`, of several kinds: what is on record is read once for all of them."""
+    gathered, head = Gathered(river, chosen(river, system, release)), river.archive.head()
+    standing = written(river, system)[0]
+    return tuple(Paper(kind, KINDS[kind].title, KINDS[kind].basis, system, gathered.one.index, gathered.one.tip.body.demonstration,
+                       head.size, head.root, KINDS[kind].points(gathered, standing)) for kind in kinds)

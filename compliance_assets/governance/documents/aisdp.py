@@ -9,12 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import takewhile
 
+from compliance_assets.evidence.archive import Record
+from compliance_assets.governance.charts.reading import words
+from compliance_assets.governance.documents import in_words
 from compliance_assets.governance.documents import passages as say
+from compliance_assets.governance.documents.annex_iv import THRESHOLD
 from compliance_assets.governance.documents.gathered import Gathered, release_of
 from compliance_assets.governance.documents.human_parts import OLD, Part
 from compliance_assets.governance.documents.paper import Line, Point
-from compliance_assets.policy.river import rule_named
 from compliance_assets.trust.canonical import parse_rfc3339
 
 TITLE = "Status of the twelve AISDP modules"
@@ -51,11 +55,17 @@ def stale_reasons(g: Gathered, module: str) -> tuple[str, ...]:
 def _superseded(g: Gathered, assets: Sequence[str]) -> Iterator[str]:
     for asset in assets:
         record = g.record(asset)
-        newer = [one for one in g.river.archive.made_by(g.one.system, rule_named(asset).name)
-                 if record is not None and one.index > record.index and one.body.output != record.body.output]
-        if record is not None and newer:
-            yield (f"{asset.replace('_', ' ')} #{record.index} is superseded: a newer execution {newer[-1].body.outcome} at "
-                   f"{newer[-1].body.finished} (#{newer[-1].index})")
+        newer = _newer(g, record) if record is not None else None
+        if record is not None and newer is not None:
+            yield (f"{asset.replace('_', ' ')} #{record.index} is superseded: a newer execution {newer.body.outcome} at "
+                   f"{in_words.when(newer.body.finished)} (#{newer.index})")
+
+
+def _newer(g: Gathered, record: Record) -> Record | None:
+    """The newest execution of the same stage after it that made something else."""
+    made = reversed(g.river.archive.made_by(g.one.system, record.body.stage))
+    since = takewhile(lambda one: one.index > record.index, made)
+    return next((one for one in since if one.body.output != record.body.output), None)
 
 
 def _old(g: Gathered, assets: Sequence[str]) -> Iterator[str]:
@@ -78,8 +88,8 @@ def _artefacts(g: Gathered, module: str) -> Iterator[Line]:
     for asset in RESTS_ON[module]:
         record = g.record(asset)
         if record is not None:
-            yield Line(f"Evidence: {asset.replace('_', ' ')}", f"{record.body.output}; {record.body.outcome}, ended {record.body.finished}",
-                       g.from_record(record, str(record.body.output)))
+            yield Line(f"Evidence: {asset.replace('_', ' ')}", f"{record.body.output}; {record.body.outcome}, "
+                       f"ended {in_words.when(record.body.finished)}", g.from_record(record, str(record.body.output)))
 
 
 def _module(g: Gathered, write: say.Writer, number: str, fill: str, wanted: Mapping[str, Line | None], lines: Sequence[Line] = ()) -> Point:
@@ -96,13 +106,13 @@ def _first(g: Gathered, write: say.Writer) -> tuple[Point, ...]:
             "Release": Line("Release", release, g.from_record(staged, str(staged.body.output))) if release and staged else None,
         }, [say.became(g)]),
         _module(g, write, "2", "◐", {"Definition": g.stated("dataset", "Definition it was judged under", "definition"),
-                                     "File": g.said("Declared place of the module's text", "aisdp", "module_2")},
+                                     "File": g.said("Declared place of the module's text (not read here)", "aisdp", "module_2")},
                 list(say.definitions(g))),
         _module(g, write, "3", "◐", {"Kind": g.output("candidate_model", "Kind of model", "estimator"),
                                      "Hyperparameters": g.reported("candidate_model", "Hyperparameters", "hyperparameters"),
                                      "Features": g.output("candidate_model", "Features", "feature_names"),
                                      "Rationale": g.said("Why this kind of model", "training", "rationale")}),
-        _module(g, write, "4", "◐", {"Rows": g.output("dataset", "Rows", "rows"),
+        _module(g, write, "4", "◐", {"Rows": g.output("dataset", "Rows", "rows", by=in_words.counted),
                                      "Source": g.output("dataset", "Raw source, sha256", "source"),
                                      "Represents": g.verdict("dataset", "representativeness"),
                                      "Contract": g.verdict("dataset", "contract"),
@@ -110,25 +120,28 @@ def _first(g: Gathered, write: say.Writer) -> tuple[Point, ...]:
         _module(g, write, "5", "◐", {gate: g.verdict("evaluation_report", gate)
                                      for gate in ("performance", "fairness", "robustness", "calibration", "drift")},
                 [*say.stage_lines(g, ("model_evaluation", "integration_testing")), *say.by_hand(g)]),
-        _module(g, write, "6", "◐", {"Fairness bounds": g.said("Fairness criterion that counts most", "evaluation", "fairness", "primary")},
+        _module(g, write, "6", "◐", {"Fairness bounds": g.said("Fairness criterion that counts most", "evaluation", "fairness", "primary",
+                                                            by=words)},
                 [*say.refusals(g), *say.excepted(g)]),
     )
 
 
 def _last(g: Gathered, write: say.Writer) -> tuple[Point, ...]:
     return (
-        _module(g, write, "7", "○", {"Approvals": g.said("Who approves a release", "approval", "requires")}, list(say.approvals(g))),
-        _module(g, write, "8", "◐", {"Threshold": g.said("Decision threshold", "evaluation", "decision_threshold"),
+        _module(g, write, "7", "○", {"Approvals": g.said("Who approves a release", "approval", "requires", by=in_words.approvers)},
+                list(say.approvals(g))),
+        _module(g, write, "8", "◐", {"Decision threshold": g.said(THRESHOLD, "evaluation", "decision_threshold"),
                                      "Calibration": g.verdict("evaluation_report", "calibration")}),
         _module(g, write, "9", "◐", {"Robustness": g.verdict("evaluation_report", "robustness"),
                                      "Storage": g.verdict("candidate_model", "storage"),
                                      "Integrity": g.verdict("staged_model", "integrity")}),
-        _module(g, write, "10", "◐", {"Retention": g.said("Retention", "retention"),
+        _module(g, write, "10", "◐", {"Kept for": g.said("Kept for", "retention", by=in_words.retention),
                                       "Registry": g.output("staged_model", "Version in the registry", "registry_version")},
                 list(say.deployments(g))),
-        _module(g, write, "11", "○", {"Population": g.said("Declared population", "data", "reference_population"),
+        _module(g, write, "11", "○", {"Population": g.said("Declared population", "data", "reference_population", by=in_words.population),
                                       "Groups": g.said("Protected attributes", "data", "protected")}),
-        _module(g, write, "12", "◐", {"Rule": g.said("A run starts by itself on drift", "retraining", "on_drift")},
+        _module(g, write, "12", "◐", {"Drift that starts a run": g.said("Drift that starts a run", "retraining", "on_drift",
+                                                                    by=in_words.drift_rule)},
                 list(say.deployments(g))),
     )
 

@@ -136,7 +136,7 @@ def _chains(archive: Archive, system: str) -> Chains:
 
 
 def _read(archive: Archive, system: str) -> Chains:
-    records = archive.decided(system, "filing")
+    records = archive.decided("filing", system)
     chains: dict[str, list[Filed]] = {}
     refused: list[tuple[Record, str]] = []
     for record in records:

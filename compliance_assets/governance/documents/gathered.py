@@ -6,21 +6,22 @@ A declaration that only lies on disk is no evidence, and counts as missing here.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import Any
 
 from compliance_assets.errors import ArtefactCorrupt, Misused
 from compliance_assets.evidence.archive import Record
-from compliance_assets.evidence.records import DefinitionProposed
 from compliance_assets.governance.candidates import Candidate, Fate, answering, candidate_at, candidates, fate
-from compliance_assets.governance.charts.reading import group_words
+from compliance_assets.governance.charts.reading import group_words, verdict_word
+from compliance_assets.governance.documents.in_words import plain
 from compliance_assets.governance.documents.paper import Gap, Line, Source
 from compliance_assets.governance.release_page import FILED, filed
 from compliance_assets.pipeline import River
 from compliance_assets.trust.canonical import Digest, parse_canonical
 
 Path = tuple[str, ...]
+Wording = Callable[[Any], str]
 
 
 def chosen(river: River, system: str, release: str = "") -> Candidate:
@@ -37,7 +38,7 @@ def chosen(river: River, system: str, release: str = "") -> Candidate:
                     and any(name.startswith(release) for name in (release_of(river, one), one.model) if name)]
         if len(matching) != 1:
             raise Misused(f"{release!r} names {len(matching) or 'no'} releases of {system}.", rule="release", value=release,
-                          remedy=f"Take one from `compliance document aisdp {system} --json`, or the index of a stage record.")
+                          remedy=f"Take one from `compliance dossier {system} aisdp --json`, or the index of a stage record.")
         return matching[0]
     state = answering(river, system)
     if state.production is not None and state.production.system == system:
@@ -63,14 +64,15 @@ class Gathered:
 
     def __init__(self, river: River, one: Candidate) -> None:
         self.river, self.one = river, one
+        self._stated: dict[int, Mapping[str, Any]] = {}
+        self._made: dict[str, Mapping[str, Any]] = {}
 
     # ------------------------------------------------------------------------------------------------------- sources
 
     @cached_property
     def proposal(self) -> Record | None:
         """The record that put this candidate's definition into the ledger."""
-        found = [record for record in self.river.archive.find(Digest.parse(str(self.one.tip.body.definition)), "subject:definition")
-                 if isinstance(record.body, DefinitionProposed)]
+        found = self.river.archive.proposals(Digest.parse(str(self.one.tip.body.definition)))
         return found[-1] if found else None
 
     @cached_property
@@ -118,30 +120,41 @@ class Gathered:
 
     # --------------------------------------------------------------------------------------------------------- lines
 
-    def said(self, what: str, *path: str) -> Line | None:
-        """A value of the declaration."""
+    def said(self, what: str, *path: str, by: Wording = plain) -> Line | None:
+        """A value of the declaration, put into words `by` that."""
         value = _inside(self.declared, path)
-        return None if value is None else Line(what, plain(value), self.from_declaration())
+        return None if value is None else Line(what, by(value), self.from_declaration())
 
-    def reported(self, asset: str, what: str, *path: str) -> Line | None:
+    def reported(self, asset: str, what: str, *path: str, by: Wording = plain) -> Line | None:
         """A value of a stage's own report."""
         value = _inside(self.filed[asset], path) if asset in self.filed else None
-        return None if value is None else Line(what, plain(value), self.from_file(asset))
+        return None if value is None else Line(what, by(value), self.from_file(asset))
 
-    def output(self, asset: str, what: str, *path: str) -> Line | None:
+    def output(self, asset: str, what: str, *path: str, by: Wording = plain) -> Line | None:
         """A value of what a stage made."""
         record = self.record(asset)
         if record is None or record.body.outcome == "error":
             return None
         digest = Digest.parse(record.body.output)
-        value = _inside(self.river.value(asset, digest).model_dump(), path)
-        return None if value is None else Line(what, plain(value), self.from_record(record, digest))
+        value = _inside(self.made(asset, digest), path)
+        return None if value is None else Line(what, by(value), self.from_record(record, digest))
 
-    def stated(self, asset: str, what: str, *path: str) -> Line | None:
+    def stated(self, asset: str, what: str, *path: str, by: Wording = plain) -> Line | None:
         """A value of a stage's signed statement."""
         record = self.record(asset)
-        value = _inside(record.body.model_dump(), path) if record is not None else None
-        return None if value is None or record is None else Line(what, plain(value), self.from_record(record))
+        value = _inside(self._statement(record), path) if record is not None else None
+        return None if value is None or record is None else Line(what, by(value), self.from_record(record))
+
+    def made(self, asset: str, digest: Digest) -> Mapping[str, Any]:
+        """What a stage made, as plain values."""
+        if digest not in self._made:
+            self._made[digest] = self.river.value(asset, digest).model_dump()
+        return self._made[digest]
+
+    def _statement(self, record: Record) -> Mapping[str, Any]:
+        if record.index not in self._stated:
+            self._stated[record.index] = record.body.model_dump()
+        return self._stated[record.index]
 
     def verdict(self, asset: str, gate: str) -> Line | None:
         """What a gate asks, in the definition's words, and what it said."""
@@ -149,12 +162,13 @@ class Gathered:
         report = next((one for one in record.body.reports if one.gate == gate), None) if record is not None else None
         if report is None or record is None:
             return None
-        return Line(f"Gate {gate}{self._asks(record.body.stage, gate)}", report.verdict.value, self.from_record(record))
+        name, asks = group_words(gate), self._asks(record.body.stage, gate)
+        return Line(f"{asks} (gate: {name})" if asks else f"Gate: {name}", verdict_word(report.verdict), self.from_record(record))
 
     def _asks(self, stage: str, gate: str) -> str:
         found = [one["asks"] for rule in (self.parts["river"] if self.parts is not None else ()) if rule["name"] == stage
                  for one in rule["gates"] if one["name"] == gate]
-        return f", which asks: {found[0]}" if found else ""
+        return str(found[0]) if found else ""
 
 
 def lines_or_gaps(point: str, wanted: Mapping[str, Line | None]) -> tuple[tuple[Line, ...], tuple[Gap, ...]]:
@@ -169,18 +183,3 @@ def _inside(value: Any, path: Path) -> Any:
             return None
         value = value[part]
     return value
-
-
-def plain(value: Any) -> str:
-    """A value of a record as one line of text. What was left open says so."""
-    if value is None:
-        return "not declared"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, Mapping):
-        said = [f"{group_words(str(name))}: {plain(item)}" for name, item in value.items() if item is not None]
-        return ", ".join(said) or "none"
-    if isinstance(value, list | tuple):
-        between = "; " if any(isinstance(item, Mapping | list | tuple) for item in value) else ", "
-        return between.join(map(plain, value)) or "none"
-    return str(value) or "none"

@@ -55,10 +55,13 @@ FIELDS: Mapping[str, Field] = {
     "annex-iv/1(f)": Field("photographs or illustrations where it is a component of a product, or that it is none", _SME, ("purpose",)),
     "annex-iv/1(g)": Field("the user interface provided to the deployer", _SME, ("purpose",)),
     "annex-iv/1(h)": Field("instructions for use for the deployer, beyond the numbers", _LEAD, ("purpose", "metrics")),
+    "annex-iv/2(a)": Field("pre-trained systems or tools of third parties: which, and how they were used, integrated or changed; or that "
+                           "there are none", _SME, ("model",)),
     "annex-iv/2(b)": Field("general logic, key design choices and trade-offs, with their reasons", _SME, ("model",)),
     "annex-iv/2(c)": Field("the architecture: how components build on each other", _SME, ("model",)),
     "annex-iv/2(d)": Field("how data was selected and labelled, by whom, under which instructions", _SME, ("dataset",)),
-    "annex-iv/2(e)": Field("the assessment of the human oversight measures (Art. 14)", _ASSESSOR, ("oversight",)),
+    "annex-iv/2(e)": Field("the assessment of the human oversight measures (Art. 14), and of the technical measures that help deployers to "
+                           "interpret outputs (Art. 13(3)(d))", _ASSESSOR, ("oversight",)),
     "annex-iv/2(f)": Field("changes that are predetermined, and how requirements stay met after them", _LEAD, ("definition",)),
     "annex-iv/2(g)": Field("the dated and signed statement of whoever is responsible for the tests", _ASSESSOR, ("evaluation",)),
     "annex-iv/2(h)": Field("the threat model and the cybersecurity measures in place", _SME, ("robustness", "environment")),
@@ -83,10 +86,12 @@ FIELDS: Mapping[str, Field] = {
     "aisdp/11": Field("fundamental rights impact: persons, harms, measures (Art. 27 is a deployer's duty)", _LEGAL, ("population",)),
     "aisdp/12": Field("post-market monitoring plan and change history (Art. 72(3))", _LEAD, ("month",)),
     "instructions/provider": Field("identity and contact details of the provider (Art. 13(3)(a))", _LEGAL, ("purpose",)),
-    "instructions/limits": Field("foreseeable circumstances that may lead to risks (Art. 13(3)(b)(iii))", _ASSESSOR, ("purpose", "risk")),
+    "instructions/limits": Field("known or foreseeable circumstances of use, and of misuse, that may lead to risks (Art. 13(3)(b)(iii))",
+                                 _ASSESSOR, ("purpose", "risk")),
     "instructions/oversight": Field("oversight measures, and what helps deployers to interpret outputs (Art. 13(3)(d))", _LEAD,
                                     ("oversight",)),
-    "instructions/explaining": Field("what the system can tell that explains an output (Art. 13(3)(b)(iv), (vii))", _SME, ("model",)),
+    "instructions/explaining": Field("what the system can tell that explains an output (Art. 13(3)(b)(iv))", _SME, ("model",)),
+    "instructions/interpreting": Field("how deployers read an output and use it appropriately (Art. 13(3)(b)(vii))", _LEAD, ("metrics",)),
     "instructions/logs": Field("how deployers collect, store and interpret logs (Art. 13(3)(f), Art. 26(6))", _SME, ("definition",)),
     "instructions/lifetime": Field("expected lifetime, maintenance and care (Art. 13(3)(e))", _SME, ("month",)),
     "datasheet/composition": Field("what instances are, what is missing from them and why, known errors", _SME, ("dataset",)),
@@ -131,8 +136,8 @@ def _chains(river: River, system: str,
     2. it names the version before it, and is one higher;
     3. it comes from the role that owns the part, as long as anybody holds that role.
     """
-    records = [record for record in river.archive.of_kind("decision", system) if record.body.scope.purpose == "document"
-               and (as_of is None or parse_rfc3339(record.body.issued) <= as_of)]
+    records = [record for record in river.archive.decided("document", system)
+               if as_of is None or parse_rfc3339(record.body.issued) <= as_of]
     revoked = taken_back(records)
     chains: dict[str, list[Part]] = {}
     refused: list[tuple[Record, str]] = []

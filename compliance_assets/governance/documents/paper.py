@@ -11,6 +11,12 @@ from typing import Any, Literal
 
 from compliance_assets.trust.canonical import Digest, digest_of
 
+FRAME = ("Made from evidence alone: every line names the ledger entry it was read from, every gap is marked. It shows evidence and gaps "
+         "and claims no conformity.")
+ASKED = "Who is asked for a gap is a convention of published guides, not law; SME stands for subject-matter expert."
+DEMONSTRATION = "A demonstration: people and keys were made by the program."
+"""What stands around the points; nothing else does."""
+
 Fill = Literal["evidence", "partly", "people"]
 """Who can fill a point: the pipeline alone, the pipeline in part, people only."""
 
@@ -130,6 +136,8 @@ class Paper:
     root: str
     points: tuple[Point, ...]
 
+    frame, asked, demonstration_said = FRAME, ASKED, DEMONSTRATION
+
     @property
     def filled(self) -> int:
         return sum(point.state == "filled" for point in self.points)
@@ -166,7 +174,9 @@ class Paper:
     def as_text(self) -> str:
         """For a terminal: everything that is said, each line with its entry."""
         said = [self.title, f"System {self.system}, candidate #{self.candidate}; {self.filled} of {len(self.points)} points filled, "
-                f"{len(self.gaps)} gaps, {self.stale} stale. Document digest {self.digest}."]
+                f"{len(self.gaps)} gaps, {self.stale} stale. Document digest {self.digest}.", f"{FRAME} Order: {self.basis}.", ASKED]
+        if self.demonstration:
+            said += [DEMONSTRATION]
         for point in self.points:
             said += ["", f"{point.number}  {point.asks}  ({point.state})", *(f"  stale: {why}" for why in point.stale),
                      *(f"  {gap.said} {gap.what}" for gap in point.gaps),

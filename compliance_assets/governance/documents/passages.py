@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from itertools import islice
 
 from compliance_assets.errors import ArtefactCorrupt
 from compliance_assets.evidence import exceptions, records
 from compliance_assets.evidence.archive import Record
 from compliance_assets.evidence.records import DefinitionProposed
-from compliance_assets.governance.charts.reading import between, field, group_words, shown, words
-from compliance_assets.governance.documents.gathered import Gathered, lines_or_gaps, plain
+from compliance_assets.governance.charts.findings import plainly
+from compliance_assets.governance.charts.reading import between, field, group_words, shown, verdict_word, words
+from compliance_assets.governance.documents import in_words
+from compliance_assets.governance.documents.gathered import Gathered, lines_or_gaps
 from compliance_assets.governance.documents.human_parts import Part, spoken
 from compliance_assets.governance.documents.paper import Fill, Gap, Grid, Line, Point, Words
 from compliance_assets.governance.finding_rows import rows
@@ -46,9 +48,9 @@ def stage_lines(g: Gathered, stages: Sequence[str] = ()) -> Iterator[Line]:
         if record is None or (stages and rule.name not in stages):
             continue
         body = record.body
-        passed = sum(map(bool, body.reports))
-        yield Line(rule.title, f"{body.outcome}; {passed} of {len(body.reports)} gates passed; begun {body.started}, ended "
-                   f"{body.finished}; launched by {body.launcher}, run {body.run}; signed by {signers(record)}", g.from_record(record))
+        verdicts = in_words.gates(report.verdict for report in body.reports)
+        yield Line(rule.title, f"{body.outcome}; {verdicts}; begun {in_words.when(body.started)}, ended {in_words.when(body.finished)}; "
+                   f"launched by {body.launcher} in run {body.run}; signed with the keys {signers(record)}", g.from_record(record))
 
 
 def signers(record: Record) -> str:
@@ -61,8 +63,8 @@ def findings(g: Gathered, asset: str, caption: str, gates: Sequence[str] = ()) -
     record = g.record(asset)
     if record is None or record.body.outcome == "error":
         return None
-    found = tuple((row.gate, row.what, row.over, row.note if row.value == "not measured" and row.note else row.value, row.interval, row.n,
-                   row.bound, row.word) for row in rows(record, gates))
+    found = tuple((group_words(row.gate), row.what, row.over, row.note if row.value == "not measured" and row.note else row.value,
+                   row.interval, row.n, row.bound, row.word) for row in rows(record, gates))
     head = ("gate", "what", "over", "value", "95 % interval", "n", "bound", "verdict")
     return Grid(caption, head, found, g.from_record(record)) if found else None
 
@@ -71,7 +73,8 @@ def for_everybody(g: Gathered) -> Grid | None:
     """What was measured over all rows of the holdout."""
     if "evaluation_report" not in g.filed or "performance" not in g.filed["evaluation_report"]:
         return None
-    measured = tuple((words(one["metric"]), shown(field(one, "value")), between(field(one, "lower"), field(one, "upper")), str(one["n"]))
+    measured = tuple((words(one["metric"]), shown(field(one, "value")), between(field(one, "lower"), field(one, "upper")),
+                      in_words.counted(one["n"]))
                      for one in g.filed["evaluation_report"]["performance"])
     return Grid("Measured over all rows of the holdout", ("metric", "value", "95 % interval", "n"), measured,
                 g.from_file("evaluation_report"))
@@ -82,7 +85,7 @@ def for_groups(g: Gathered, metrics: Sequence[str] = COMPARED) -> Iterator[Grid]
     if "evaluation_report" not in g.filed or "groups" not in g.filed["evaluation_report"]:
         return
     for over, groups in g.filed["evaluation_report"]["groups"].items():
-        lines = tuple((group_words(name), shown(field(group, "rows"), plain=True), words(one["metric"]), shown(field(one, "value")),
+        lines = tuple((group_words(name), shown(field(group, "rows")), words(one["metric"]), shown(field(one, "value")),
                        between(field(one, "lower"), field(one, "upper"))) for name, group in groups.items()
                       for one in group["performance"] if one["metric"] in metrics)
         if lines:
@@ -94,10 +97,10 @@ def bounds(g: Gathered) -> Grid | None:
     """Every declared bound of the evaluation, with the moment at which it was put on record."""
     if g.declared is None or g.proposal is None:
         return None
-    caption = f"Bounds of the evaluation, each with its reason; on record since {g.proposal.body.at}"
+    caption = f"Bounds of the evaluation, each with its reason; on record since {in_words.when(g.proposal.body.at)}"
     evaluation = g.declared["evaluation"]
-    lines = tuple((gate, words(bound["metric"]), ", ".join(map(group_words, bound["over"])) or "all rows", _bound(bound),
-                   bound["judged_on"], bound["because"])
+    lines = tuple((gate, words(bound["metric"]), ", ".join(map(group_words, bound["over"])) or "all rows", in_words.bound(bound),
+                   bound["judged_on"] if bound["judged_on"] == "point" else f"{bound['judged_on']} end", bound["because"])
                   for gate, found in (("performance", evaluation["performance"]), ("fairness", evaluation["fairness"]["bounds"]),
                                       ("robustness", evaluation["robustness"]), ("calibration", evaluation["calibration"]),
                                       ("drift", evaluation["drift"]["bounds"])) for bound in found)
@@ -105,20 +108,18 @@ def bounds(g: Gathered) -> Grid | None:
     return Grid(caption, head, lines, g.from_declaration()) if lines else None
 
 
-def _bound(bound: Mapping[str, Any]) -> str:
-    return next(f"{sign} {plain(bound[name])}" for name, sign in (("at_least", "≥"), ("at_most", "≤"), ("between", "in"))
-                if bound[name] is not None)
-
-
 def features(g: Gathered) -> Grid | None:
     """The feature registry, as it was declared."""
     if g.declared is None:
         return None
-    lines = tuple((one["name"], one["dtype"], plain(one["unit"]), plain(one["range"]) if one["range"] is not None
-                   else plain(one["categories"]) if one["categories"] is not None else "not bounded", plain(one["from"]), one["nulls"])
-                  for one in g.declared["features"]["registry"])
+    lines = tuple((one["name"], one["dtype"], in_words.plain(one["unit"]), in_words.span(one["range"]) if one["range"] is not None
+                   else in_words.plain(one["categories"]) if one["categories"] is not None else "not bounded",
+                   in_words.plain(one["from"]), _MISSING[one["nulls"]]) for one in g.declared["features"]["registry"])
     return Grid("Features: type, unit, documented range, source columns, what happens to a missing value",
-                ("feature", "type", "unit", "range or categories", "from", "missing"), lines, g.from_declaration())
+                ("feature", "type", "unit", "range or categories", "made from", "missing"), lines, g.from_declaration())
+
+
+_MISSING: Mapping[str, str] = {"refuse": "refused", "allow": "allowed"}
 
 
 def assessed_proxies(g: Gathered) -> Grid | None:
@@ -135,12 +136,18 @@ def input_columns(g: Gathered) -> Grid | None:
     if "dataset" not in g.filed:
         return None
     results = g.filed["dataset"]["contract"]["results"]
-    lines = tuple((str(one["kwargs"]["column"]) if "column" in one["kwargs"] else "the table", words(one["type"].removeprefix("expect_")),
-                   plain({name: value for name, value in one["kwargs"].items() if name not in ("column", "type_")})
-                   if "type_" not in one["kwargs"] else str(one["kwargs"]["type_"]), "held" if one["success"] else "did not hold",
-                   plain(one["meta"]["because"]) if "because" in one["meta"] else "") for one in results)
-    return Grid("Expectations of the data contract", ("column", "expectation", "limits", "result", "because"), lines,
-                g.from_file("dataset"))
+    lines = tuple((str(one["kwargs"]["column"]) if "column" in one["kwargs"] else "the table", in_words.expected(one["type"]),
+                   in_words.limits(one["kwargs"]), in_words.found(one), "held" if one["success"] else "did not hold",
+                   in_words.plain(one["meta"]["because"]) if "because" in one["meta"] else "") for one in results)
+    head = ("column", "expectation", "limits", "found", "result", "because")
+    return Grid("Expectations of the data contract, as they were checked", head, lines, g.from_file("dataset"))
+
+
+def checks_of_data(g: Gathered) -> Grid | None:
+    """What the gates of the data found, beyond the contract, whose expectations have a table of their own."""
+    record = g.record("dataset")
+    gates = [report.gate for report in record.body.reports if report.gate != "contract"] if record is not None else []
+    return findings(g, "dataset", "Gates of the data, beyond its contract", gates) if gates else None
 
 
 def groups_in_data(g: Gathered) -> Grid | None:
@@ -148,7 +155,7 @@ def groups_in_data(g: Gathered) -> Grid | None:
     if "dataset" not in g.filed:
         return None
     found = g.filed["dataset"]["preparation"]["after"]["groups"]
-    lines = tuple((group_words(attribute), group_words(name), str(rows_of)) for attribute, groups in found.items()
+    lines = tuple((group_words(attribute), group_words(name), in_words.counted(rows_of)) for attribute, groups in found.items()
                   if isinstance(groups, Mapping) for name, rows_of in sorted(groups.items()))
     return Grid("Rows of each group", ("attribute", "group", "rows"), lines, g.from_file("dataset")) if lines else None
 
@@ -158,8 +165,8 @@ def splits(g: Gathered) -> Grid | None:
     record = g.record("dataset")
     if record is None or record.body.outcome == "error":
         return None
-    value = g.river.value("dataset", Digest.parse(record.body.output)).model_dump()
-    lines = tuple((name, str(one["rows"]), one["logical"], one["file"]) for name, one in value["splits"].items())
+    value = g.made("dataset", Digest.parse(record.body.output))
+    lines = tuple((name, in_words.counted(one["rows"]), one["logical"], one["file"]) for name, one in value["splits"].items())
     return Grid("Parts of the dataset", ("part", "rows", "digest of its rows", "sha256 of its file"), lines,
                 g.from_record(record, str(record.body.output)))
 
@@ -183,16 +190,19 @@ def deployments(g: Gathered, limit: int = 200) -> Iterator[Line]:
     """The newest steps that were recorded about this system in the environment it is deployed to, and how many went before them."""
     if g.declared is None:
         return
-    steps = [record for record in g.river.archive.deployments(str(g.declared["deployment"]["environment"]))
-             if record.body.system == g.one.system]
+    steps = g.river.archive.steps(str(g.declared["deployment"]["environment"]), g.one.system)
     if len(steps) > limit:
-        yield Line("earlier steps", f"{len(steps) - limit} more since {steps[0].body.at}, all in the ledger; the newest {limit} follow",
-                   g.from_record(steps[0]))
+        yield Line("earlier steps", f"{len(steps) - limit} more since {in_words.when(steps[0].body.at)}, all in the ledger; "
+                   f"the newest {limit} follow", g.from_record(steps[0]))
     for record in steps[-limit:]:
         body = record.body
         why = f"; because: {body.reason}" if body.reason else ""
-        yield Line(body.action.replace("_", " "), f"{body.at} in {body.environment}; release {body.release[:12]}, model "
-                   f"{body.model[:12]}, share {body.share}{why}", g.from_record(record))
+        what = "rollout announced" if body.action == "intent" else body.action.replace("_", " ")
+        yield Line(what, f"{in_words.when(body.at)} in {body.environment}; release {body.release[:12]}, model {body.model[:12]}, "
+                   f"which answers {in_words.share(body.share)} of the requests{why}", g.from_record(record))
+
+
+_DECIDED: Mapping[str, str] = {"approve": "approved", "reject": "rejected", "defer": "put off", "revoke": "decision taken back"}
 
 
 def definitions(g: Gathered) -> Iterator[Line]:
@@ -203,12 +213,13 @@ def definitions(g: Gathered) -> Iterator[Line]:
         if not isinstance(proposal.body, DefinitionProposed) or digest is None:
             continue
         before = f"after {proposal.body.previous[:12]}" if proposal.body.previous else "the first"
-        yield Line("definition proposed", f"{digest[:12]} at {proposal.body.at} by {proposal.body.proposed_by}, {before}",
+        yield Line("definition proposed", f"{digest[:12]} on {in_words.when(proposal.body.at)} by {proposal.body.proposed_by}, {before}",
                    g.from_record(proposal, str(proposal.body.parts)))
-        for decision in archive.decisions_on(digest, "definition"):
-            if decision.statement.kind == "decision" and decision.body.scope.purpose == "definition":
-                yield Line(f"definition: {decision.body.decision}", f"{digest[:12]} at {decision.body.issued} by {decision.body.person} "
-                           f"({decision.body.role}): {decision.body.rationale}", g.from_record(decision))
+        for decision in archive.decided("definition", g.one.system):
+            if decision.statement.subject("definition") == digest:
+                yield Line(f"definition {_DECIDED[decision.body.decision]}", f"{digest[:12]} on {in_words.when(decision.body.issued)} by "
+                           f"{decision.body.person} ({group_words(decision.body.role)}): {decision.body.rationale}",
+                           g.from_record(decision))
 
 
 def approvals(g: Gathered) -> Iterator[Line]:
@@ -220,17 +231,18 @@ def approvals(g: Gathered) -> Iterator[Line]:
         if record.statement.kind == "decision" and record.statement.subject("staged-model") == staged:
             body = record.body
             under = f" Conditions: {'; '.join(map(str, body.conditions))}." if body.conditions else ""
-            yield Line(f"release: {body.decision}", f"{body.issued} by {body.person} ({body.role}): {body.rationale}{under}",
-                       g.from_record(record))
+            yield Line(f"release {_DECIDED[body.decision]}", f"{in_words.when(body.issued)} by {body.person} ({group_words(body.role)}): "
+                       f"{body.rationale}{under}", g.from_record(record))
 
 
 def refusals(g: Gathered, limit: int = 20) -> Iterator[Line]:
     """What gates refused of this system, newest first, with the finding that decided."""
-    failed = [record for rule in RIVER for record in g.river.archive.made_by(g.one.system, rule.name) if record.body.outcome == "failed"]
-    for record in sorted(failed, key=lambda one: -one.index)[:limit]:
-        said = [finding.sentence() for report in record.body.reports if report.verdict.value != "NOT_RUN" for finding in report.failures]
-        yield Line(f"refused at {rule_named(record.body.stage).title.lower()}", f"{record.body.finished}: {'; '.join(said[:3])}",
-                   g.from_record(record))
+    failed = (record for record in reversed(g.river.archive.stopped(g.one.system)) if record.body.outcome == "failed")
+    for record in islice(failed, limit):
+        said = [plainly(finding, report.gate) for report in record.body.reports if report.verdict.value != "NOT_RUN"
+                for finding in report.failures]
+        yield Line(f"refused at {rule_named(record.body.stage).title.lower()}", f"{in_words.when(record.body.finished)}: "
+                   f"{'; '.join(said[:3])}", g.from_record(record))
 
 
 def excepted(g: Gathered) -> Iterator[Line]:
@@ -239,7 +251,8 @@ def excepted(g: Gathered) -> Iterator[Line]:
         body, now = record.body, exceptions.standing(g.river.archive, record, g.river.now())
         by = ", ".join(f"{person} ({role})" for person, role in now.approvers)
         counts = f"counts; approved by {by}" if now else f"does not count: {now.why}"
-        yield Line(f"exception to gate {body.gate}", f"asked for by {body.requested_by}, severity {body.severity}, until {body.expires}: "
+        yield Line(f"exception to gate {body.gate}", f"asked for by {body.requested_by}, severity {body.severity}, until "
+                   f"{in_words.when(body.expires)}: "
                    f"{body.reason} Compensating: {'; '.join(body.compensating)}. Remediation: {body.remediation} It {counts}.",
                    g.from_record(record))
 
@@ -250,7 +263,8 @@ def small_groups(g: Gathered) -> Iterator[Line]:
         for report in record.body.reports:
             for finding in report.findings:
                 if finding.verdict.value in ("INSUFFICIENT_DATA", "INCONCLUSIVE"):
-                    yield Line(f"{report.gate}: {finding.verdict.value}", finding.sentence(), g.from_record(record))
+                    yield Line(f"{group_words(report.gate)}: {verdict_word(finding.verdict)}", plainly(finding, report.gate),
+                               g.from_record(record))
 
 
 def by_hand(g: Gathered) -> Iterator[Line]:
@@ -258,7 +272,7 @@ def by_hand(g: Gathered) -> Iterator[Line]:
     for log in logs(g.river, g.one.system)[0]:
         for entry, sentence in entries_of(log):
             more = "".join(f"; deviation: {deviation}" for deviation in entry.said["deviations"])
-            yield Line(f"by hand: {entry.kind}", f"{entry.said['recorded']}: {sentence}{more}",
+            yield Line(f"by hand: {entry.kind}", f"{in_words.when(entry.said['recorded'])}: {sentence}{more}",
                        g.from_record(entry.record, str(entry.record.body.shown)))
 
 
@@ -266,8 +280,8 @@ def gates_of_definition(g: Gathered) -> Grid | None:
     """The stages and gates of the definition that this candidate was judged under."""
     if g.parts is None:
         return None
-    lines = tuple((str(stage["number"]), stage["title"], stage["makes"], gate["name"], str(gate["version"]), gate["asks"],
-                   ", ".join(gate["articles"])) for stage in g.parts["river"] for gate in stage["gates"])
+    lines = tuple((str(stage["number"]), stage["title"], group_words(stage["makes"]), group_words(gate["name"]), str(gate["version"]),
+                   gate["asks"], ", ".join(gate["articles"])) for stage in g.parts["river"] for gate in stage["gates"])
     return Grid("Stages and gates, in order, of the definition it was judged under",
                 ("stage", "title", "makes", "gate", "version", "asks", "supports"), lines, g.from_declaration())
 
@@ -280,10 +294,23 @@ def code_files(g: Gathered) -> Grid | None:
     return Grid("Code that the definition covers", ("file", "sha256"), files, g.from_declaration())
 
 
+ATTACKS = ("adversarial_success_rate", "membership_inference_auc")
+"""Metrics of the robustness gate that try what somebody with bad intent would (Art. 15(5)); the others disturb without intent."""
+
+
+def attacks(g: Gathered) -> Line | None:
+    """What the tests against attacks found; None where none was declared, or none has run."""
+    record = g.record("evaluation_report")
+    if record is None or record.body.outcome == "error":
+        return None
+    found = [finding for report in record.body.reports if report.gate == "robustness" for finding in report.findings
+             if any(metric in finding.id for metric in ATTACKS)]
+    said = "; ".join(plainly(finding, "robustness") for finding in found)
+    return Line("Tests against attacks", said, g.from_record(record)) if found else None
 
 
 def became(g: Gathered) -> Line:
-    """What became of the candidate, in the words of the records."""
-    return Line("What became of it", g.fate.sentence, g.at(g.fate.said_by))
+    """What became of the candidate, in the words of the records, their moments written for people."""
+    return Line("What became of it", in_words.moments(g.fate.sentence), g.at(g.fate.said_by))
 
 
