@@ -245,7 +245,7 @@ def test_a_person_must_sign_it_themselves(in_review: Path) -> None:
 # ------------------------------------------------------------------------------------------------------------------- templates
 
 
-TEMPLATES = {"annex-iv": (1, "527ac9edb965"), "aisdp": (1, "9aa5a7dd0570"), "instructions": (1, "e54cefa67a9a"), "datasheet": (1, "606fddff87e8"), CARD: (1, "1fe1d55e1c28")}
+TEMPLATES = {"annex-iv": (1, "4aefd98300cb"), "aisdp": (1, "9aa5a7dd0570"), "instructions": (1, "c9bead96cd38"), "datasheet": (1, "606fddff87e8"), CARD: (1, "1fe1d55e1c28")}
 
 
 def test_a_template_that_asks_for_something_else_has_another_version(reviewed_world: Path) -> None:
