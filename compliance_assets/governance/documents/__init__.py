@@ -41,4 +41,5 @@ def document(river: River, kind: str, system: str, release: str = "") -> Paper:
     gathered = Gathered(river, chosen(river, system, release))
     head = river.archive.head()
     return Paper(kind, KINDS[kind].title, KINDS[kind].basis, system, gathered.one.index, gathered.one.tip.body.demonstration, head.size,
-                 head.root, KINDS[kind].points(gathered, written(river, system)[0]))
+                 head.root, KINDS[kind].points(gathered, written(river, system)[0]),
+                 gathered.proposal.index if gathered.proposal is not None else None)
