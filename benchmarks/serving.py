@@ -56,8 +56,8 @@ def bare(spec_path: str, port: str) -> None:
     from compliance_assets.serving.switch import StopSwitch
 
     class Nothing(InferenceLog):
-        def append(self, batch: Any) -> None:
-            list(batch)
+        def append_answer(self, answered: Any) -> None:
+            """Keeps nothing."""
 
     spec = ServerSpec.read(Path(spec_path)).model_copy(update={"port": int(port)})
     with tempfile.TemporaryDirectory() as folder:

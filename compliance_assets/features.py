@@ -56,12 +56,12 @@ def compute(definition: Definition, raw: pl.DataFrame) -> pl.DataFrame:
     import polars as pl
 
     features = definition.system.features
-    columns = source_columns(features.registry)
-    absent = [column for column in columns if column not in raw.columns]
+    columns, there = source_columns(features.registry), set(raw.columns)
+    absent = [column for column in columns if column not in there]
     if absent:
         raise StageError(f"Features are computed from columns that are not there: {', '.join(absent)}.",
                          rule="feature sources", value=", ".join(absent), remedy="Correct `from` in the feature registry.")
-    visible = raw.select(columns).rechunk()
+    visible = pl.DataFrame([raw.get_column(column) for column in columns]).rechunk()
     rows, enough = visible.height, 4 * pl.thread_pool_size()
     if 0 < rows < enough:
         # polars cuts a frame into one piece per thread, takes a piece of one row for a scalar, and divides whole columns by a
@@ -139,20 +139,29 @@ def serving_features(definition: Definition, rows: Sequence[Mapping[str, Any]], 
     """The registered features of raw rows, as training computed them: (len(rows), number of features).
 
     Every row needs every source column (null must be written, not left out). `schema`: what `serving_schema` gave, read
-    once by a server. StageError: a column is left out, a value has another type, or what `registered` refuses.
+    once for many calls. StageError: a column is left out, a value has another type, or what `registered` refuses.
     """
-    import polars as pl
-
     wanted = serving_schema(definition) if schema is None else schema
-    columns: list[pl.Series] = []
-    for name, dtype in wanted.items():
+    columns: dict[str, list[Any]] = {}
+    for name in wanted:
         left_out = [number for number, row in enumerate(rows) if name not in row]
         if left_out:
             raise StageError(f"Row {left_out[0]} has no {name}.", rule="every input is there", value=name,
                              remedy="Send the column; write null where nothing is known.")
+        columns[name] = [row[name] for row in rows]
+    return features_of_columns(definition, columns, wanted, registry_types(definition.system.features.registry))
+
+
+def features_of_columns(definition: Definition, columns: Mapping[str, Sequence[Any]], schema: Mapping[str, pl.DataType],
+                        types: Sequence[tuple[str, pl.DataType]]) -> pl.DataFrame:
+    """The same, column by column, for a server that has read `serving_schema` and `registry_types` once."""
+    import polars as pl
+
+    series: list[pl.Series] = []
+    for name, dtype in schema.items():
         try:
-            columns.append(pl.Series(name, [row[name] for row in rows], dtype=dtype, strict=True))
+            series.append(pl.Series(name, columns[name], dtype=dtype, strict=True))
         except (TypeError, OverflowError, pl.exceptions.PolarsError) as error:
             raise StageError(f"{name} is not {dtype} in every row.", rule="contract types", value=name,
                              remedy="Send the type that the contract names.") from error
-    return registered(compute(definition, pl.DataFrame(columns)), registry_types(definition.system.features.registry))
+    return registered(compute(definition, pl.DataFrame(series)), types)

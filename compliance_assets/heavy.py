@@ -16,18 +16,28 @@ from contextlib import contextmanager
 
 
 @contextmanager
+def collector_rests() -> Iterator[None]:
+    """Around work that makes many small objects and keeps none: what it drops goes at once, and nothing else is looked through for it."""
+    if not gc.isenabled():
+        yield
+        return
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+@contextmanager
 def heavy_import(name: str) -> Iterator[None]:
     """Around the first import of the module `name`; around a later one it does nothing."""
     if name in sys.modules or not gc.isenabled():
         yield
         return
-    gc.disable()
     atexit.unregister(gc.freeze)
     atexit.register(gc.freeze)
-    try:
+    with collector_rests():
         yield
-    finally:
-        gc.enable()
 
 
 def settled() -> None:

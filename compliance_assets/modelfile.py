@@ -20,7 +20,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from compliance_assets.errors import StageError, UnsafeModel
-from compliance_assets.heavy import heavy_import
+from compliance_assets.heavy import collector_rests, heavy_import
 from compliance_assets.trust.canonical import sha256_bytes
 
 if TYPE_CHECKING:
@@ -87,7 +87,8 @@ def store(estimator: Any) -> bytes:
         if name in REFUSED_TYPES:
             raise _unsafe(name, REFUSED_TYPES[name])
     try:
-        content = _canonical(skops.io.dumps(estimator))
+        with collector_rests():
+            content = _canonical(skops.io.dumps(estimator))
     except _NOT_STORED as error:
         raise _unsafe(_type_name(estimator), f"skops cannot take it apart: {error}") from error
     needed = trusted_types(content)
@@ -120,7 +121,8 @@ def load(content: bytes, trusted: Sequence[str]) -> Any:
         raise _unsafe(unnamed[0], "the evidence of this model does not name it")
     _reviewed(needed)
     try:
-        estimator = skops.io.loads(content, trusted=list(needed))
+        with collector_rests():
+            estimator = skops.io.loads(content, trusted=list(needed))
     except (*_NOT_STORED, KeyError) as error:
         raise UnsafeModel(f"The model file cannot be loaded: {error}.", rule="model file", value=str(sha256_bytes(content)),
                           remedy="Install the library versions of its training record.") from error
@@ -139,7 +141,13 @@ def favourable_scores(estimator: Any, frame: pl.DataFrame) -> npt.NDArray[np.flo
     if not hasattr(estimator, "predict_proba") and _predicts_numbers(estimator):
         with _threads().limit(limits=1, user_api="blas"):
             return np.ascontiguousarray(np.asarray(estimator.predict(frame)).reshape(-1), dtype=np.float64)
-    table, classes = probabilities(estimator, frame)
+    return favourable(*probabilities(estimator, frame))
+
+
+def favourable(table: npt.NDArray[Any], classes: Sequence[int]) -> npt.NDArray[np.float64]:
+    """The probability of a favourable class, from that of every class, shape (rows, classes)."""
+    import numpy as np
+
     good = [place for place, label in enumerate(classes) if label > 0]
     if not good:
         raise StageError("The model never saw a favourable outcome.", rule="two classes", value=str(list(classes)),

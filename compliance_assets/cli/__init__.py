@@ -60,6 +60,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "telemetry": ("telemetry:telemetry", "Prometheus metrics and OpenTelemetry traces, from the ledger."),
     "runbook": ("byhand:runbook", "Do the stages by hand, step by step, with a signed log; the same gates."),
     "dossier": ("documents:dossier", "Annex IV, AISDP modules, instructions, datasheet: from evidence, gaps marked."),
+    "documents": ("documents:documents", "File a version of a document with your signature; list what was filed."),
     "sign-part": ("documents:sign_part", "Sign the text of a part of the documents that only people can write."),
     "datasets": ("inspect:datasets", "Registered dataset versions; fetch one by digest."),
 }

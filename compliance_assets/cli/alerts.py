@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING
 
 import click
 
 from compliance_assets.cli import shown
-from compliance_assets.cli.options import json_option, open_project, root_option
+from compliance_assets.cli.options import json_option, open_project, people_keys, root_option, signer_options
+
+if TYPE_CHECKING:
+    from compliance_assets.governance.alerts.keeping import Answer
 
 COLOURS = {"open": "red", "acknowledged": "yellow", "closed": "bright_black"}
 
@@ -26,13 +29,16 @@ def alerts(context: click.Context, system: str | None, every: bool, root: Path |
     """
     if context.invoked_subcommand is not None:
         return
-    from compliance_assets.governance.alerts.keeping import alerts_of
+    from compliance_assets.evidence.alerts import alerts_of, not_counted
     from compliance_assets.governance.alerts.rules import RULES
 
     river = open_project(root, writer=False)
-    found = [one for name in ((system,) if system else river.systems) for one in alerts_of(river, name) if every or one.state != "closed"]
+    names = (system,) if system else river.systems
+    found = [one for name in names for one in alerts_of(river.archive, name) if every or one.state != "closed"]
+    refused = [one for name in names for one in not_counted(river.archive, name)]
     if as_json:
-        shown.as_json({"alerts": [one.as_json() for one in found], "rules": RULES})
+        shown.as_json({"alerts": [one.as_json() for one in found], "rules": RULES,
+                       "not_counted": [{"ledger_index": record.index, "why": why} for record, why in refused]})
         return
     if not found:
         click.echo("No alert is open." if not every else "No alert is on record.")
@@ -44,7 +50,11 @@ def alerts(context: click.Context, system: str | None, every: bool, root: Path |
         click.echo(click.style(f"  rule: {RULES[body.rule]}", dim=True))
         for record in (one.acknowledged, one.closed):
             if record is not None:
-                click.echo(f"  {record.body.event} by {record.body.by} at {record.body.at[:19]} (#{record.index}): {record.body.reason}")
+                said = record.body
+                click.echo(f"  {'closed' if record is one.closed else 'acknowledged'} by {said.person} as {said.role} at "
+                           f"{said.issued[:19]}, signed (#{record.index}): {said.rationale}")
+    for record, why in refused:
+        click.echo(click.style(f"  the answer in ledger entry {record.index} does not count: {why}", fg="yellow"))
 
 
 @alerts.command()
@@ -74,33 +84,41 @@ def look(system: str | None, thorough: bool, root: Path | None, as_json: bool) -
         raise click.exceptions.Exit(1)
 
 
-def _answer(index: int, event: Literal["acknowledged", "closed"], person: str, reason: str, root: Path | None, as_json: bool) -> None:
-    from compliance_assets.governance.alerts.keeping import answer
+def _answer(event: Answer, index: int, person: str, role: str, key: Path | None, reason: str, root: Path | None, as_json: bool) -> None:
+    from compliance_assets.evidence import inbox
+    from compliance_assets.governance.alerts.keeping import answer_statement
+    from compliance_assets.governance.deciding import Signer, private_key, sign_statement
 
-    record = answer(open_project(root), index, event, person, reason)
+    river = open_project(root)
+    signer = Signer(person, role, private_key(river, person, key, people_keys(river)))
+    signed, _ = sign_statement(river, answer_statement(river, index, event, person, role, reason, opened_seconds=0), signer)
+    admitted, refused = inbox.admit(river.archive)
+    at = next((record.index for record in admitted if record.digest == signed.digest), None)
     if as_json:
-        shown.as_json({"alert": index, "event": event, "by": person, "ledger_index": record.index, "statement": str(record.digest)})
+        shown.as_json({"alert": index, "event": event, "by": person, "role": role, "ledger_index": at, "statement": str(signed.digest),
+                       "refused": refused})
     else:
-        click.echo(f"Alert #{index} {event} by {person}: ledger #{record.index}.")
+        click.echo(f"Alert #{index} {event} by {person} as {role}, signed: ledger #{at}.")
 
 
 @alerts.command()
 @click.argument("index", type=click.IntRange(min=0))
-@click.option("--as", "person", required=True, metavar="PERSON", help="Your id in organisation.yaml.")
-@click.option("--reason", required=True, help="What you are doing about it (20 characters or more).")
+@signer_options
 @root_option
 @json_option
-def acknowledge(index: int, person: str, reason: str, root: Path | None, as_json: bool) -> None:
-    """Record that PERSON has seen the alert that ledger entry INDEX opened, and what they do about it."""
-    _answer(index, "acknowledged", person, reason, root, as_json)
+def acknowledge(index: int, person: str, role: str, key: Path | None, reason: str, root: Path | None, as_json: bool) -> None:
+    """Sign that you have seen the alert that ledger entry INDEX opened, and what you do about it."""
+    _answer("acknowledged", index, person, role, key, reason, root, as_json)
 
 
 @alerts.command()
 @click.argument("index", type=click.IntRange(min=0))
-@click.option("--as", "person", required=True, metavar="PERSON", help="Your id in organisation.yaml.")
-@click.option("--reason", required=True, help="What was found and done (20 characters or more).")
+@signer_options
 @root_option
 @json_option
-def close(index: int, person: str, reason: str, root: Path | None, as_json: bool) -> None:
-    """Close the alert that ledger entry INDEX opened. It opens again only if newer evidence raises it."""
-    _answer(index, "closed", person, reason, root, as_json)
+def close(index: int, person: str, role: str, key: Path | None, reason: str, root: Path | None, as_json: bool) -> None:
+    """Sign that the alert that ledger entry INDEX opened is closed. It opens again only if newer evidence raises it.
+
+    To take an answer back: `compliance revoke`.
+    """
+    _answer("closed", index, person, role, key, reason, root, as_json)

@@ -1,4 +1,4 @@
-"""definition show, diff, check-change, approve: what was promised, what changed in it, and who says that it may."""
+"""definition show, diff, check-change, propose, approve: what was promised, what changed in it, and who says that it may."""
 
 from __future__ import annotations
 
@@ -159,6 +159,35 @@ def _with_home(system: str, approvals: Path | None, root: Path | None) -> tuple[
     if approvals is not None:
         return comparison, *approved_in(approvals, system, comparison.after, river.archive.require_trust_policy())
     return comparison, river.archive.definition_in_force(system) == comparison.after, ()
+
+
+@definition.command("propose")
+@click.argument("system", required=False)
+@click.option("--trust-policy", is_flag=True, help="Propose organisation.yaml as it stands instead.")
+@click.option("--as", "person", required=True, metavar="PERSON", help="Your id in organisation.yaml.")
+@root_option
+@json_option
+def propose(system: str | None, trust_policy: bool, person: str, root: Path | None, as_json: bool) -> None:
+    """Put the definition of SYSTEM on record as its files stand, so that others can approve exactly it, here or on the pages.
+
+    It counts for nothing until they have. `approve` proposes by itself.
+    """
+    from compliance_assets.governance.proposing import propose_definition, propose_organisation
+
+    if bool(system) == trust_policy:
+        raise click.UsageError("Name a SYSTEM, or give --trust-policy.")
+    river = open_project(root)
+    river.archive.in_force().person(person)
+    if system:
+        propose_definition(river, system, person)
+    else:
+        propose_organisation(river)
+    digest = river.definition(system).digest if system else river.organisation.digest
+    if as_json:
+        shown.as_json({"proposed": digest, "system": system or "", "by": person})
+    else:
+        asked = ", ".join(need.role for need in river.archive.in_force().definitions.approved_by)
+        click.echo(f"{digest} is on record. It is approved by {asked}: `compliance definition approve`, or the page Definitions.")
 
 
 @definition.command("approve")

@@ -1,4 +1,4 @@
-"""dossier, sign-part: documents made from evidence, and the parts of them that only people can write."""
+"""dossier, documents, sign-part: documents made from evidence, versions that people filed, and the parts that only people can write."""
 
 from __future__ import annotations
 
@@ -67,6 +67,72 @@ def _standing(papers: list[Paper], as_json: bool) -> None:
     asked = sorted({(gap.asked or "a run", gap.said) for paper in papers for gap in paper.gaps})
     for who in dict.fromkeys(name for name, _ in asked):
         click.echo(f"  {who}: {sum(name == who for name, _ in asked)} gaps")
+
+
+@click.group()
+def documents() -> None:
+    """File a version of a document with your signature, or list those that were filed and say whether one made now would differ."""
+
+
+@documents.command("list")
+@click.argument("system")
+@root_option
+@json_option
+def list_(system: str, root: Path | None, as_json: bool) -> None:
+    """Every filed version of SYSTEM's documents, newest first; of the newest of each, what one filed now would say otherwise."""
+    from compliance_assets.governance.documents.filing import differences, draft, filed
+
+    river = open_project(root, writer=False)
+    river.definition(system)
+    found, refused = filed(river.archive, system)
+    newest = {one.kind: one for one in reversed(found)}
+    differs = {kind: differences(one, draft(river, kind, system)) for kind, one in newest.items()}
+    if as_json:
+        shown.as_json({"filed": [{**one.as_json(), "would_differ_in": list(differs[one.kind]) if one is newest[one.kind] else None}
+                                 for one in found],
+                       "not_counted": [{"ledger_index": record.index, "why": why} for record, why in refused]})
+        return
+    for one in found:
+        body = one.record.body
+        click.echo(f"  {one.kind} version {one.version}  {one.document.short}  filed by {body.person} as {body.role} at {body.issued[:19]} "
+                   f"(#{one.record.index}), from the ledger's first {one.head.size} entries: {body.rationale}")
+        if one is newest[one.kind]:
+            said = differs[one.kind]
+            click.echo(click.style(f"    a version filed now would differ in {', '.join(said)}", fg="yellow") if said
+                       else "    a version filed now would say the same")
+    for record, why in refused:
+        click.echo(click.style(f"  what was filed in ledger entry {record.index} does not count: {why}", fg="yellow"))
+    if not found:
+        click.echo(f"Nobody has filed a document of {system}.")
+
+
+@documents.command("file")
+@click.argument("system")
+@click.argument("document", type=click.Choice((*NAMES, "model-card")))
+@click.option("--release", default="", metavar="R", help="The release it is about (default: as in `dossier`).")
+@signer_options
+@root_option
+@json_option
+def file(system: str, document: str, release: str, person: str, role: str, key: Path | None, reason: str, root: Path | None,
+         as_json: bool) -> None:
+    """File SYSTEM's DOCUMENT as it is now: sign its digest, its template, the ledger head and everything it was read from.
+
+    Filing keeps a version; it approves nothing. To take it back: `compliance revoke`.
+    """
+    from compliance_assets.evidence import inbox
+    from compliance_assets.governance.deciding import Signer, private_key
+    from compliance_assets.governance.documents.filing import file as file_it
+
+    river = open_project(root)
+    signer = Signer(person, role, private_key(river, person, key, people_keys(river)))
+    signed, _ = file_it(river, document, system, release, signer, reason)
+    admitted, refused = inbox.admit(river.archive)
+    at = next((record.index for record in admitted if record.digest == signed.digest), None)
+    digest = signed.subject("document")
+    if as_json:
+        shown.as_json({"document": document, "digest": digest, "statement": signed.digest, "ledger_index": at, "refused": refused})
+        return
+    click.echo(f"{person} filed {document} {digest} as {role}: statement {signed.digest.short}, ledger entry {at}.")
 
 
 @click.command("sign-part")

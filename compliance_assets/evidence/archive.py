@@ -14,15 +14,17 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from functools import cached_property, lru_cache
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from compliance_assets.errors import ClockError, ComplianceError, LedgerCorrupt, UntrustedEvidence
 from compliance_assets.evidence import records
 from compliance_assets.evidence.artefacts import ArtefactStore
+from compliance_assets.evidence.deployments import DesiredState, desired_state
 from compliance_assets.evidence.home import Home
 from compliance_assets.evidence.ledger import Entry, Ledger, NewEntry, Subjects
-from compliance_assets.evidence.records import Decision, DeploymentStep, Head, Statement, TrustPolicy
+from compliance_assets.evidence.records import Decision, DefinitionProposed, DeploymentStep, Head, Statement, TrustPolicy
 from compliance_assets.policy.organisation import Organisation
+from compliance_assets.policy.river import RIVER
 from compliance_assets.policy.system import RequiredApproval, places
 from compliance_assets.trust.canonical import Digest, parse_rfc3339, rfc3339
 from compliance_assets.trust.keys import PublicKey, SigningKey, write_private_file
@@ -34,6 +36,8 @@ if TYPE_CHECKING:
     from compliance_assets.evidence.remembered import Remembered
 
 T = TypeVar("T")
+List = tuple[str, str]
+"""The name of a list of records: a digest and its role, or `kind:` with a kind, and a system."""
 CLOCK_TOLERANCE = timedelta(seconds=5)
 SIGNED_BY: Mapping[str, tuple[str, ...]] = {
     "stage": ("pipeline", "gate"), "reuse": ("pipeline",), "deployment": ("deployer",),
@@ -64,6 +68,71 @@ class Record:
         return parse_rfc3339(_moment(self.body))
 
 
+class Grow(Protocol[T]):
+    """Makes something of records in the order of the ledger, in parts as well as at once.
+
+    `grow(grow(None, first), then)` is what `grow(None, (*first, *then))` is, and a value is never changed once it was given out: others
+    are reading it.
+    """
+
+    def __call__(self, before: T | None, new: Sequence[Record], /) -> T: ...
+
+
+@dataclass(frozen=True)
+class _Key:
+    """A machine's key, and from when until when it vouches for its role."""
+
+    public: PublicKey
+    role: str
+    since: datetime
+    until: datetime | None
+
+
+@dataclass(frozen=True)
+class _TrustPolicy:
+    """A trust policy with what every entry asks of it."""
+
+    organisation: Organisation
+    digest: Digest
+    keys: tuple[_Key, ...]
+
+    @classmethod
+    def of(cls, organisation: Organisation) -> _TrustPolicy:
+        return cls(organisation, organisation.digest, tuple(
+            _Key(key.public, key.role, parse_rfc3339(key.valid_from), None if key.valid_until is None else parse_rfc3339(key.valid_until))
+            for key in organisation.machine_keys))
+
+
+def stage_lists(system: str) -> tuple[List, ...]:
+    """The lists of everything that a system's stages made."""
+    return tuple(made_list(system, rule.name) for rule in RIVER)
+
+
+def made_list(system: str, stage: str) -> List:
+    """The list of everything that one stage of a system made."""
+    return (str(records.made(system, stage)), "made")
+
+
+def kind_list(kind: str, system: str) -> List:
+    """The list of everything of one kind about one system."""
+    return (f"kind:{kind}", system)
+
+
+def environment_lists(environment: str) -> tuple[List, ...]:
+    """The list of an environment's deployment steps."""
+    return ((str(records.environment(environment)), "environment"),)
+
+
+def _together(before: tuple[Record, ...] | None, new: Sequence[Record]) -> tuple[Record, ...]:
+    return (*(before or ()), *new)
+
+
+def in_order(lists: Iterable[Iterable[Record]]) -> tuple[Record, ...]:
+    """The records of some lists, each once, oldest first."""
+    found = sorted((record for records in lists for record in records), key=lambda record: record.index)
+    return tuple(record for place, record in enumerate(found) if not place or record.index != found[place - 1].index)
+
+
 @dataclass
 class Archive:
     """Authentic records of one home. `organisation` is the file people can edit; the ledger says whether it may count."""
@@ -74,6 +143,8 @@ class Archive:
     artefacts: ArtefactStore
     _authentic: dict[int, Record] = field(default_factory=dict, repr=False)
     _reigns: tuple[int, tuple[tuple[int, Organisation], ...]] = field(default=(-1, ()), repr=False)
+    _policies: dict[int, _TrustPolicy] = field(default_factory=dict, repr=False)
+    """By the id of the object, which each holds: nothing else can come to have it."""
     _once: dict[tuple[str, str], tuple[Record, ...]] | None = field(default=None, repr=False)
     """Lists that were read and proved already; only in a copy `for_one_reading`."""
     _noted: dict[object, Any] | None = field(default=None, repr=False)
@@ -96,6 +167,10 @@ class Archive:
         if remembered is not None:
             remembered.catch_up(self)
         return replace(self, _once={}, _noted={}, _remembered=remembered)
+
+    def one_reading(self) -> Archive:
+        """This archive, if it is a copy `for_one_reading` already; else such a copy."""
+        return self if self._noted is not None else self.for_one_reading()
 
     # ------------------------------------------------------------------------------------------------ authenticity
 
@@ -148,13 +223,10 @@ class Archive:
         kind = statement.kind
         wanted = SIGNED_BY[kind]
         at = parse_rfc3339(_moment(statement.body))
-        keys: dict[str, PublicKey] = {}
-        roles: dict[str, str] = {}
-        for key in organisation.machine_keys:
-            # A key vouches for nothing before its first or after its last moment.
-            if parse_rfc3339(key.valid_from) <= at and (key.valid_until is None or at <= parse_rfc3339(key.valid_until)):
-                keys[key.public.keyid] = key.public
-                roles[key.public.keyid] = key.role
+        # A key vouches for nothing before its first or after its last moment.
+        valid = [key for key in self._read(organisation).keys if key.since <= at and (key.until is None or at <= key.until)]
+        keys: dict[str, PublicKey] = {key.public.keyid: key.public for key in valid}
+        roles: dict[str, str] = {key.public.keyid: key.role for key in valid}
         signers = {roles[keyid] for keyid in verify_envelope(envelope, keys)}
         missing = [role for role in wanted if role not in signers]
         if missing:
@@ -162,6 +234,13 @@ class Archive:
                 f"Ledger entry {index} ({kind}) is not signed by the {' and the '.join(missing)} key of the trust policy in force.",
                 rule="signature", value=f"entry {index}",
                 remedy="Do not use it. Run the stage again with the home's own keys, or approve the new organisation.yaml.")
+
+    def _read(self, organisation: Organisation) -> _TrustPolicy:
+        """The digest and keys of a trust policy: read once, and asked of every entry made under it."""
+        known = self._policies.get(id(organisation))
+        if known is None:
+            known = self._policies[id(organisation)] = _TrustPolicy.of(organisation)
+        return known
 
     def _decision(self, entry: Entry, reigns: Sequence[tuple[int, Organisation]]) -> Record:
         envelope, statement = _opened(entry.body)
@@ -192,7 +271,8 @@ class Archive:
             check_decision(envelope, statement, organisation)
         else:
             self._signed_by_role(envelope, statement, organisation, entry.index)
-        if statement.kind in ("stage", "deployment", "exception", "reconciliation") and statement.body.trust_policy != organisation.digest:
+        if (statement.kind in ("stage", "deployment", "exception", "reconciliation")
+                and statement.body.trust_policy != self._read(organisation).digest):
             raise UntrustedEvidence(f"Ledger entry {entry.index} was made under another trust policy than the one in force there.",
                                     rule="trust policy", value=statement.body.trust_policy,
                                     remedy="Run the stage again under the approved organisation.yaml.")
@@ -311,9 +391,63 @@ class Archive:
         """What `make` derives from the records alone, of this size of the ledger; where it was derived before, that."""
         return make() if self._remembered is None else self._remembered.derived(key, make)
 
+    def decided(self, purpose: str, system: str) -> tuple[Record, ...]:
+        """Every decision of one purpose about one system, oldest first."""
+        return self._listed(records.of_system(system), f"decided:{purpose}")
+
+    def proposals(self, definition: Digest) -> tuple[Record, ...]:
+        """The records that put a definition on record; the decisions on every release name it, too."""
+        def further(before: tuple[Record, ...] | None, new: Sequence[Record]) -> tuple[Record, ...]:
+            return _together(before, [record for record in new if isinstance(record.body, DefinitionProposed)])
+
+        return self.grown(("proposals", definition), [(str(definition), "subject:definition")], further)
+
+    def stages(self, system: str) -> tuple[Record, ...]:
+        """Every stage record of a system, oldest first."""
+        return self.grown(("stages", system), stage_lists(system), _together)
+
+    def stopped(self, system: str) -> tuple[Record, ...]:
+        """Every stage record of a system that did not pass, oldest first."""
+        def further(before: tuple[Record, ...] | None, new: Sequence[Record]) -> tuple[Record, ...]:
+            return _together(before, [record for record in new if record.body.outcome != "passed"])
+
+        return self.grown(("stopped", system), stage_lists(system), further)
+
+    def steps(self, environment: str, system: str) -> tuple[Record, ...]:
+        """Every deployment step of one system in an environment, oldest first."""
+        def of_system(before: tuple[Record, ...] | None, new: Sequence[Record]) -> tuple[Record, ...]:
+            return _together(before, [record for record in new if record.body.system == system])
+
+        return self.grown(("steps", environment, system), environment_lists(environment), of_system)
+
+    def state(self, environment: str) -> DesiredState:
+        """What an environment's deployment steps ask for."""
+        def further(before: DesiredState | None, new: Sequence[Record]) -> DesiredState:
+            return desired_state(environment, new, before)
+
+        return self.grown(("state", environment), environment_lists(environment), further)
+
+    def grown(self, key: object, lists: Sequence[List], grow: Grow[T]) -> T:
+        """What `grow` makes of all records in these lists, oldest first. Where it was made before, only what is new is added to it."""
+        if self._remembered is not None:
+            return self._remembered.grown(key, lists, grow)
+        return self.once(("grown", key), lambda: grow(None, in_order(map(self._named, lists))))
+
+    def _named(self, name: List) -> tuple[Record, ...]:
+        first, second = name
+        return self.of_kind(first[5:], second) if first.startswith("kind:") else self._listed(Digest.parse(first), second)
+
+    def known(self, key: object, make: Callable[[], T]) -> T:
+        """What `make` reads of bytes that `key` names by digest: it is the same for ever, and need not be read twice."""
+        return self.once(key, make) if self._remembered is None else self._remembered.known(key, make)
+
     def decisions_on(self, digest: Digest, name: str) -> tuple[Record, ...]:
         """Every decision in which `digest` is the subject called `name`."""
         return self._listed(digest, f"subject:{name}")
+
+    def policy_at(self, index: int) -> Organisation:
+        """The trust policy that counted when entry `index` was written."""
+        return _organisation_at(self.reigns(), index)
 
     def definition_in_force(self, system: str, before: int | None = None) -> Digest | None:
         """The definition that enough people approved last, or None. A rejected or revoked one is not in force.
@@ -323,7 +457,7 @@ class Archive:
         reigns = self.reigns()
         approved: dict[Digest, dict[str, str]] = {}
         order: list[Digest] = []
-        for record in self._listed(records.of_system(system), "decided:definition"):
+        for record in self.decided("definition", system):
             digest = record.statement.subject("definition")
             if digest is None or (before is not None and record.index >= before):
                 continue

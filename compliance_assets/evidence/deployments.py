@@ -163,18 +163,20 @@ def share_of(text: str) -> int | None:
     return int(share) if share.is_finite() and 0 <= share <= WHOLE else None
 
 
-def desired_state(environment: str, records: Iterable[Recorded]) -> DesiredState:
-    """The state that an environment's deployment records ask for, oldest record first."""
+def desired_state(environment: str, records: Iterable[Recorded], before: DesiredState | None = None) -> DesiredState:
+    """The state that an environment's deployment records ask for, oldest record first; `before`: what those before them asked for."""
     listed = tuple(records)
+    if before is not None:
+        return _folded(replace(before, rollouts=dict(before.rollouts)), listed)
     if len(listed) < _LONG:
-        return _folded(environment, listed)
+        return _folded(DesiredState(environment), listed)
     # The very same records in the same order ask for the same state; kept with them, so that no other object can have their ids.
     name = (environment, tuple(map(id, listed)))
     known = _FOLDED.pop(name, None)
     if known is None:
         while len(_FOLDED) >= _MOST_FOLDED:
             _FOLDED.pop(next(iter(_FOLDED)), None)
-        known = (listed, _folded(environment, listed))
+        known = (listed, _folded(DesiredState(environment), listed))
     _FOLDED[name] = known
     return known[1]
 
@@ -183,11 +185,11 @@ _LONG, _MOST_FOLDED = 64, 8
 _FOLDED: dict[tuple[str, tuple[int, ...]], tuple[tuple[Recorded, ...], DesiredState]] = {}
 
 
-def _folded(environment: str, records: Iterable[Recorded]) -> DesiredState:
-    state = DesiredState(environment)
+def _folded(state: DesiredState, records: Iterable[Recorded]) -> DesiredState:
+    """`state` after these records. Its dictionary of rollouts must be nobody else's: it is written into."""
     for record in records:
         step = record.body
-        if step.environment != environment:
+        if step.environment != state.environment:
             state = _ignore(state, record.index, f"it belongs to environment {step.environment}")
         elif state.system not in ("", step.system):
             state = _ignore(state, record.index, f"this environment serves {state.system}, not {step.system}")

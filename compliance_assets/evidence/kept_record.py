@@ -13,8 +13,8 @@ from compliance_assets.evidence.records import Code, StageExecution, Statement
 from compliance_assets.trust.canonical import Digest
 from compliance_assets.trust.signatures import Envelope
 
-WORDS = ("system", "stage", "outcome", "run", "launcher", "started", "finished", "output", "inputs", "definition", "definition_in_force",
-         "trust_policy", "log", "environment", "computed", "code")
+WORDS = ("system", "stage", "outcome", "run", "launcher", "started", "finished", "output", "files", "inputs", "definition",
+         "definition_in_force", "trust_policy", "log", "environment", "computed", "code")
 """Of a stage record: what is kept. Anything else is read from the ledger again."""
 
 

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from compliance_assets.errors import UntrustedEvidence
 from compliance_assets.policy.gates import GateReport
-from compliance_assets.trust.canonical import Digest, canonical_json, parse_canonical, sha256_bytes
+from compliance_assets.trust.canonical import Digest, canonical_json, is_text_of, parse_canonical, sha256_bytes
 
 STATEMENT = "https://in-toto.io/Statement/v1"
 STAGE = "urn:compliance-assets:stage-execution:v1"
@@ -108,7 +108,7 @@ class Scope(Predicate):
     """What a decision is about and where it holds."""
 
     purpose: Literal["release", "definition", "trust-policy", "return", "exception", "condition", "document", "runbook", "decommission",
-                     "legal-hold"]
+                     "legal-hold", "alert", "filing"]
     system: str
     environment: str
     rollout: str
@@ -244,10 +244,10 @@ class Reconciliation(Predicate):
 
 
 class Alert(Predicate):
-    """A trend that a rule found, and what people did about it: opened by a rule, acknowledged and closed by people with a reason.
+    """A trend that a rule found. It states data and names no cause, judges nothing and lets nothing pass.
 
-    It states data and names no cause, judges nothing and lets nothing pass. `original` is empty for `opened`, else the statement digest
-    of the opening.
+    People answer it with decisions of purpose `alert` (`evidence.alerts`). A record of another event than `opened` is one that a machine
+    wrote for a person, before they signed themselves: it stays readable, and counts for nothing; its `original` names the opening.
     """
 
     system: str
@@ -265,7 +265,7 @@ class Alert(Predicate):
     """Ledger index of the newest entry that the statistic rests on: a closed alert opens again on newer ones only."""
     original: str = ""
     by: str
-    """Who said so: the name of the process that looked, or of the person."""
+    """Who said so: the name of the process that looked."""
     reason: str = ""
     at: str
     demonstration: bool
@@ -306,12 +306,15 @@ class Statement:
 
     @cached_property
     def _payload(self) -> bytes:
-        return canonical_json({
+        return canonical_json(self._said())
+
+    def _said(self) -> dict[str, Any]:
+        return {
             "_type": STATEMENT,
             "subject": [{"name": name, "digest": {"sha256": digest}} for name, digest in self.subjects],
             "predicateType": self.predicate_type,
             "predicate": self.body.model_dump(mode="json"),
-        })
+        }
 
     @cached_property
     def digest(self) -> Digest:
@@ -330,9 +333,10 @@ class Statement:
         except (KeyError, TypeError, ValueError) as error:
             raise UntrustedEvidence(f"This is not one of our statements: {str(error).splitlines()[0]}.", rule="statement",
                                     value=str(error)[:200], remedy="Leave it out: nothing here can be read from it.") from error
-        if statement.payload() != payload:
+        if not is_text_of(payload, statement._said()):
             raise UntrustedEvidence("This statement is not written canonically.", rule="statement",
                                     value=sha256_bytes(payload), remedy="Leave it out: it was not written by this program.")
+        statement.__dict__["_payload"] = payload
         return statement
 
 

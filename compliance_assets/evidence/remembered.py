@@ -19,12 +19,13 @@ import time
 from bisect import bisect_left
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
 from compliance_assets.errors import Busy, ComplianceError, LedgerCorrupt, UntrustedEvidence
 from compliance_assets.evidence import records
-from compliance_assets.evidence.archive import Archive, Record
+from compliance_assets.evidence.archive import Archive, Grow, List, Record, in_order
 from compliance_assets.evidence.kept_record import KeptRecord, Words
 from compliance_assets.evidence.ledger import Entry, Subjects
 from compliance_assets.evidence.ledger_store import Rows
@@ -34,6 +35,8 @@ from compliance_assets.trust.merkle import Checkpoint, Frontier, leaf_hash
 T = TypeVar("T")
 Reader = Callable[[Record], Any]
 LEAF, AT_ONCE, A_FEW, MOST_WHOLE = 32, 500, 50, 512
+WALKED = ("output", "input", "authorised-by")
+"""What made something, what was made from it, what it let happen: a chain is followed through hundreds of them."""
 LOOKS_AGAIN = 600.0
 """Seconds after which every body is hashed again although the file does not seem to have changed."""
 PATIENCE = 3.0
@@ -53,6 +56,8 @@ class Remembered:
         self._frontier = Frontier()
         self._leaves = bytearray()
         self._lists: dict[tuple[str, str], list[Record]] = {}
+        self._kinds: dict[tuple[str, str], None] = {}
+        """Those of the lists that hold everything of one kind about one system."""
         self._strangers: list[tuple[int, str, str]] = []
         """Index, kind and system of entries that nobody trusted signed: in no list, but of the ledger."""
         self._refused: dict[tuple[str, str], UntrustedEvidence] = {}
@@ -60,6 +65,13 @@ class Remembered:
         self._words = Words()
         self._whole: OrderedDict[int, Record] = OrderedDict()
         self._derived: dict[Any, tuple[int, Any]] = {}
+        self._known: dict[Any, Any] = {}
+        self._grown: dict[Any, tuple[Any, tuple[int, ...]]] = {}
+        """By key: what was made of some lists, and how long each of them was then."""
+        self._growing = threading.RLock()
+        """Held while lists grow and while something is made of them: nobody sees one list longer than another."""
+        self._shelf = threading.Lock()
+        """Held while a whole record is looked for among those that were read lately."""
         self._lock = threading.RLock()
         self._read, self._of = 0, 0
         self._look: threading.Thread | None = None
@@ -133,9 +145,11 @@ class Remembered:
                     strangers.append((entry.index, entry.kind, entry.system))
                     refused |= dict.fromkeys(_names(archive.subjects_said(entry)), why)
         # (3) Only now is any of it believed.
-        for names, record in fresh:
-            for name in names:
-                self._lists.setdefault(name, []).append(record)
+        with self._growing:
+            for names, record in fresh:
+                for name in names:
+                    self._lists.setdefault(name, []).append(record)
+                self._kinds[names[-1]] = None
         self._strangers += strangers
         self._refused |= refused
         self._leaves += leaves
@@ -146,7 +160,7 @@ class Remembered:
         said = record.statement
         if (said.kind, records.execution_of(said), records.system_of(said)) != (entry.kind, entry.dedup, entry.system):
             raise self._changed(archive, f"kind, execution key or system of entry {entry.index} are not what its body says")
-        names = _names(records.subjects_of(said))
+        names = [(self._words(str(digest)), role) for digest, role in _names(records.subjects_of(said))]
         names.append((f"kind:{said.kind}", records.system_of(said)))
         index = entry.index
         return names, KeptRecord(record, self._words, lambda: self._load(archive, index), self.readers)
@@ -191,8 +205,10 @@ class Remembered:
 
     @staticmethod
     def keeps(role: str) -> bool:
-        """Whether a role's lists are kept: those that grow for ever. The decisions on every release name its definition, too."""
-        return is_list(role) or role in ("subject:definition", "definition-of")
+        """Whether a role's lists are kept: those that grow for ever (the decisions on every release name its definition, too), and those
+        by which one record leads to the next.
+        """
+        return is_list(role) or role in ("subject:definition", "definition-of", *WALKED)
 
     def listed(self, digest: str, role: str) -> tuple[Record, ...]:
         """Every trusted record of one list, oldest first."""
@@ -210,8 +226,8 @@ class Remembered:
 
     def newest(self, before: int, kind: str, system: str, outcome: str) -> Iterator[int]:
         """Indices of what fits below `before`, newest first; empty fits everything. What nobody trusted signed has no outcome."""
-        lists = [_backwards(found, before, outcome) for (name, of), found in list(self._lists.items())
-                 if name.startswith("kind:") and kind in ("", name[5:]) and system in ("", of) and (not outcome or name == "kind:stage")]
+        lists = [_backwards(self._lists[name, of], before, outcome) for name, of in list(self._kinds)
+                 if kind in ("", name[5:]) and system in ("", of) and (not outcome or name == "kind:stage")]
         strangers = [] if outcome else [index for index, said, of in reversed(self._strangers)
                                         if index < before and kind in ("", said) and system in ("", of)]
         return heapq.merge(*lists, strangers, reverse=True)
@@ -225,7 +241,7 @@ class Remembered:
 
     def _load(self, archive: Archive, index: int) -> Record:
         """A whole record again: read, proved and verified as any other."""
-        with self._lock:
+        with self._shelf:
             if index in self._whole:
                 self._whole.move_to_end(index)
                 return self._whole[index]
@@ -233,11 +249,30 @@ class Remembered:
         if entry.leaf != bytes(self._leaves[index * LEAF:(index + 1) * LEAF]):
             raise self._changed(archive, f"the body of entry {index} was changed since it was verified")
         record = archive.verified(entry)
-        with self._lock:
+        with self._shelf:
             self._whole[index] = record
             while len(self._whole) > MOST_WHOLE:
                 self._whole.popitem(last=False)
         return record
+
+    def grown(self, key: Any, lists: Sequence[List], grow: Grow[T]) -> T:
+        """What `grow` makes of these lists: from what it made of them before, and the records that came since."""
+        with self._growing:
+            known = self._grown.get(key, (None, (0,) * len(lists)))
+            found = [self._lists.get(name, ()) for name in lists]
+            ends = tuple(map(len, found))
+            if key not in self._grown or ends != known[1]:
+                since = [islice(records, start, end) for records, start, end in zip(found, known[1], ends, strict=True)]
+                known = self._grown[key] = grow(known[0], in_order(since)), ends
+            made: T = known[0]
+            return made
+
+    def known(self, key: Any, make: Callable[[], T]) -> T:
+        """What `make` read once; what it cannot read is asked for again."""
+        if key not in self._known:
+            self._known[key] = make()
+        made: T = self._known[key]
+        return made
 
     def derived(self, key: Any, make: Callable[[], T]) -> T:
         """What `make` derives from the records alone: made once for each size of the ledger."""
@@ -256,7 +291,7 @@ def _backwards(found: Sequence[Record], before: int, outcome: str) -> Iterator[i
 
 
 def _names(subjects: Subjects) -> list[tuple[str, str]]:
-    return [(str(digest), role) for digest, role in subjects if Remembered.keeps(role)]
+    return [(digest, role) for digest, role in subjects if Remembered.keeps(role)]
 
 
 def _stamp(where: str) -> tuple[Any, ...]:

@@ -13,7 +13,9 @@ and certificates, and their passkeys') and every head that a person signed;
 (4) every file in the bundle, by digest; (5) for each passed stage of the system: its gates exactly those of its definition, each
 verdict following from its findings and bounds, its inputs passed before it, down to the raw source; (6) every approval: people,
 roles, the quorum that follows from how far the definition moved since the one in production, separation, validity, exact digests;
-(7) every deployment: its authority, its plan, its order. Every file is reported as verified or as uncovered. Exit 0: all of it holds.
+(7) every deployment: its authority, its plan, its order; (8) who acknowledged and closed an alert: answers that do not count are named
+as notes, since nothing rests on them; (9) every document that somebody filed: its bytes, the ledger head that it was made from, and
+what it was read from. Every file is reported as verified or as uncovered. Exit 0: all of it holds.
 
 It cannot know whether numbers were measured honestly at the source; nor what happened after the newest head you hold.
 """
@@ -34,6 +36,7 @@ from types import SimpleNamespace
 from typing import Any
 
 # <ours> (the exported file holds the text of these modules here, and of those that they need, so that it is one file)
+from compliance_assets.evidence.alert_answers import OpenedAlert, SignedAnswer, answers_counted, shown_alert
 from compliance_assets.evidence.deployments import desired_state
 from compliance_assets.evidence.verify_passkeys import counters_agree, passkey_verify
 from compliance_assets.evidence.verify_signatures import Refused, ed25519, key_of_line, moment, no, sha256, ssh_verify, unbase64
@@ -227,6 +230,7 @@ class Bundle:
         self.counts: dict[str, int] = {}
         self.notes: list[str] = []
         self.passkeys: list[tuple[str, datetime, int]] = []
+        self.filed: dict[str, list[str]] = {}
         self.system = ""
         for path in sorted(folder.rglob("*")):
             if path.is_symlink():
@@ -863,6 +867,57 @@ class Bundle:
         if value["outcome"] != "production" or not rolled:
             no("it says that a model is in production, and no full rollout of it is in the ledger before it")
 
+    # (8) --------------------------------------------------------------------------------------------------------------- alerts
+
+    def check_alerts(self) -> None:
+        """Each alert is acknowledged and closed by people of the roles that own it, with their own signatures, or it stays open."""
+        opened = [e for e in self.own("alert") if e.body["event"] == "opened"]
+        alerts = [OpenedAlert(e.index, e.digest, frozenset(e.body["owner"].split(", ")),
+                              sha256(canonical(shown_alert(e.index, e.digest, e.body)))) for e in opened]
+        said = [SignedAnswer(e.index, e.digest, tuple(e.subjects.items()), e.body["decision"], e.body["person"], e.body["role"],
+                             e.body["shown"], e.body["revokes"],
+                             frozenset(need["role"] for need in self.policy_at(e.index)["definitions"]["approved_by"]))
+                for e in self.own("decision") if e.body["scope"]["purpose"] == "alert"]
+        counted, refused = answers_counted(alerts, said)
+        if opened:
+            self.counts["alerts opened"] = len(opened)
+            self.counts["alerts acknowledged by a person who signed"] = sum(event == "acknowledged" for _, event in counted)
+            self.counts["alerts closed by a person who signed"] = sum(event == "closed" for _, event in counted)
+        self.notes += [f"The answer of {one.person} in entry {one.index} to an alert does not count: {why}." for one, why in refused]
+        self.notes += [f"The answer in entry {e.index} to an alert does not count: a machine wrote it, and no person signed it."
+                       for e in self.own("alert") if e.body["event"] != "opened"]
+
+    # (9) ----------------------------------------------------------------------------------------------------- filed documents
+
+    def check_filed(self, entry: Entry) -> None:
+        """A filed document: its bytes, the head that it was made from, every source it names. Role and version are noted only."""
+        if entry.subjects.get("filed-document") != entry.body["shown"]:
+            no("it names another note than it is about")
+        note = self.value(entry.body["shown"])
+        if note["form"] != "filed document" or note["system"] != self.system or note["content"] != entry.subjects.get("document"):
+            no("its note is none of this document")
+        document = self.value(note["content"])
+        if any(document[name] != note[name] for name in ("document", "system", "candidate", "ledger")):
+            no("its note says another document, candidate or head than the document")
+        size, root = note["ledger"]["size"], note["ledger"]["root"]
+        if not 0 < size <= entry.index or self.tree.roots[size].hex() != root:
+            no(f"this ledger never had the head of {size} entries that it was made from")
+        for one in note["sources"]:
+            if not 0 <= one["ledger_index"] < size or self.entries[one["ledger_index"]].digest != one["evidence_id"]:
+                no(f"entry {one['ledger_index']} is not what it says that it was read from")
+        person, kind = entry.body["person"], note["document"]
+        if self._revoked(entry, len(self.entries)):
+            self.notes.append(f"{person} took back {kind} version {note['version']}, filed in entry {entry.index}.")
+        if entry.body["role"] not in {need["role"] for need in self.policy_at(entry.index)["definitions"]["approved_by"]}:
+            self.notes.append(f"{kind} in entry {entry.index} does not count as filed: the role {entry.body['role']} files no documents.")
+            return
+        before = self.filed.setdefault(kind, [])
+        if (note["version"], note["previous"]) != (len(before) + 1, before[-1] if before else ""):
+            self.notes.append(f"{kind} in entry {entry.index} does not count as filed: it does not follow version {len(before)}.")
+            return
+        before.append(entry.digest)
+        self.counts["filed documents: bytes, ledger head and sources"] = sum(map(len, self.filed.values()))
+
     # -------------------------------------------------------------------------------------------------------------------- all
 
     def verify(self, head: str | None, policy: str | None) -> None:
@@ -887,6 +942,10 @@ class Bundle:
         for step in self.own("deployment"):
             self.attempt(f"entry {step.index} (deployment)", self.check_deployment, step)
             self.counts["deployment steps"] = self.counts.get("deployment steps", 0) + 1
+        self.attempt("alerts", self.check_alerts)
+        for entry in self.own("decision"):
+            if (entry.body["scope"]["purpose"], entry.body["decision"]) == ("filing", "approve"):
+                self.attempt(f"entry {entry.index} (filed document)", self.check_filed, entry)
         self.counts.setdefault(UNJUDGED, 0)
         self.counts["entries of other systems (signatures and tree only)"] = sum(e.system not in ("", self.system) for e in self.entries)
 
@@ -926,6 +985,8 @@ def named_artefacts(entries: Iterable[Entry], system: str, parsed: Any) -> dict[
                 named.setdefault(digest, f"entry {entry.index}, {name}")
         elif entry.kind == "decision" and body["shown"]:
             named.setdefault(body["shown"], f"entry {entry.index}, shown")
+            if body["scope"]["purpose"] == "filing" and "document" in entry.subjects:
+                named.setdefault(entry.subjects["document"], f"entry {entry.index}, the filed document")
         elif entry.kind == "deployment":
             for name in ("snapshot", "verification_summary"):
                 if name in body["evidence"]:

@@ -10,11 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from typing import Literal, overload
 
 from compliance_assets.errors import ComplianceError, Misused
-from compliance_assets.evidence.archive import Record
-from compliance_assets.evidence.deployments import DesiredState, desired_state
+from compliance_assets.evidence.archive import Record, stage_lists
+from compliance_assets.evidence.deployments import DesiredState
 from compliance_assets.governance.charts.findings import plainly
 from compliance_assets.governance.review import open_review
 from compliance_assets.pipeline import River
@@ -62,15 +63,51 @@ class Fate:
     said_by: int
 
 
-class Candidates(Sequence[Candidate]):
-    """Every candidate of a system, newest first; each line is followed to its raw file only when it is looked at."""
+Named = tuple[str, str, str]
+"""Definition, asset and digest: what a later stage consumes."""
 
-    def __init__(self, system: str, executions: Sequence[Record]) -> None:
+
+class Candidates(Sequence[Candidate]):
+    """Every candidate of a system, newest first; each line is followed to its raw file only when it is looked at.
+
+    It is never changed: newer records make another one (`and_then`).
+    """
+
+    def __init__(self, system: str) -> None:
         self.system = system
-        self.tips = _tips(executions)
+        self.by_index: dict[int, Record] = {}
+        self._made: dict[str, tuple[Record, ...]] = {}
+        self._consumed: set[Named] = set()
+        self._ends: dict[Named, Record] = {}
+        """What nothing has consumed so far."""
+        self._errors: dict[Named, Record] = {}
+
+    def and_then(self, new: Iterable[Record]) -> Candidates:
+        """These, and what newer records make of them."""
+        grown = Candidates(self.system)
+        grown.by_index, grown._made = dict(self.by_index), dict(self._made)
+        grown._consumed, grown._ends, grown._errors = set(self._consumed), dict(self._ends), dict(self._errors)
+        for record in new:
+            grown._add(record)
+        return grown
+
+    def _add(self, record: Record) -> None:
+        body = record.body
+        self.by_index[record.index] = record
+        self._made[body.output] = (*self._made.get(body.output, ()), record)
+        for asset, digest in body.inputs.items():
+            self._consumed.add((body.definition, asset, digest))
+            self._ends.pop((body.definition, asset, digest), None)
+        name = (body.definition, _MAKES[body.stage], body.output)
+        if body.outcome == "error":
+            self._errors[name] = record
+        elif name not in self._consumed:  # what failed is consumed only under an exception
+            self._ends[name] = record
+
+    @cached_property
+    def tips(self) -> list[Record]:
         """The last record of each line, newest first."""
-        self.by_index = {record.index: record for record in executions}
-        self._made = _by_output(executions)
+        return sorted((*self._ends.values(), *self._errors.values()), key=lambda record: record.index, reverse=True)
 
     def __len__(self) -> int:
         return len(self.tips)
@@ -93,7 +130,10 @@ class Candidates(Sequence[Candidate]):
 
 def candidates(river: River, system: str) -> Candidates:
     """Every candidate of a system, newest first."""
-    return river.archive.derived(("candidates", system), lambda: Candidates(system, _executions(river, system)))
+    def further(before: Candidates | None, new: Sequence[Record]) -> Candidates:
+        return (before or Candidates(system)).and_then(new)
+
+    return river.archive.grown(("candidates", system), stage_lists(system), further)
 
 
 def candidate_at(river: River, system: str, index: int) -> Candidate:
@@ -112,36 +152,14 @@ def latest(river: River, system: str) -> Candidate | None:
     return next((known.ending_at(tip) for tip in known.tips if tip.body.definition == definition), None)
 
 
-def _executions(river: River, system: str) -> tuple[Record, ...]:
-    found = [record for rule in RIVER for record in river.archive.made_by(system, rule.name)]
-    return tuple(sorted(found, key=lambda record: record.index))
-
-
-def _tips(executions: Iterable[Record]) -> list[Record]:
-    consumed = {(record.body.definition, asset, digest) for record in executions for asset, digest in record.body.inputs.items()}
-    tips: dict[tuple[str, str, str], Record] = {}
-    for record in executions:
-        name = (record.body.definition, _MAKES[record.body.stage], record.body.output)
-        if record.body.outcome == "error" or name not in consumed:  # what failed is consumed only under an exception
-            tips[name] = record
-    return sorted(tips.values(), key=lambda record: record.index, reverse=True)
-
-
-def _by_output(executions: Iterable[Record]) -> dict[str, list[Record]]:
-    found: dict[str, list[Record]] = {}
-    for record in executions:
-        found.setdefault(str(record.body.output), []).append(record)
-    return found
-
-
-def _chain(tip: Record, by_output: Mapping[str, list[Record]]) -> dict[str, Record]:
+def _chain(tip: Record, by_output: Mapping[str, Sequence[Record]]) -> dict[str, Record]:
     """What a record rests on, as it stood when that record was made."""
     found = {rule_named(tip.body.stage).makes: tip}
     todo = [tip]
     while todo:
         record = todo.pop()
         for asset, digest in record.body.inputs.items():
-            made = [other for other in by_output.get(digest, []) if other.index < record.index
+            made = [other for other in by_output.get(digest, ()) if other.index < record.index
                     and other.body.stage == _STAGE[asset] and other.body.outcome != "error"]
             same = [other for other in made if other.body.definition == record.body.definition]
             if asset not in found and made:
@@ -153,7 +171,7 @@ def _chain(tip: Record, by_output: Mapping[str, list[Record]]) -> dict[str, Reco
 def answering(river: River, system: str) -> DesiredState:
     """What the deployment records say should answer in the environment that the system is deployed to."""
     name = river.definition(system).system.deployment.environment
-    return desired_state(name, river.archive.deployments(name))
+    return river.archive.state(name)
 
 
 def fate(river: River, one: Candidate, state: DesiredState | None = None) -> Fate:

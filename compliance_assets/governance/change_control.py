@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -64,11 +65,11 @@ def declaration_text(archive: Archive, digest: Digest) -> str:
 
 
 def _proposal(archive: Archive, digest: Digest) -> DefinitionProposed:
-    proposals = [record.body for record in archive.find(digest, "subject:definition") if isinstance(record.body, DefinitionProposed)]
+    proposals = archive.proposals(digest)
     if not proposals:
         raise Misused(f"No definition {digest.short} was ever put on record.", rule="definition", value=digest,
                       remedy="Those that were: `compliance trace`, or `compliance definition show --as-of DATE`.")
-    body: DefinitionProposed = proposals[-1]
+    body: DefinitionProposed = proposals[-1].body
     if body.parts != digest:
         raise UntrustedEvidence(f"The record of definition {digest.short} names other parts ({body.parts[:12]}).", rule="definition",
                                 value=body.parts, remedy="The ledger has been tampered with: `compliance verify`.")
@@ -98,10 +99,9 @@ def named(river: River, system: str, name: str) -> Digest:
 
 def _deployed(river: River, system: str, name: str) -> str | None:
     environment = river.definition(system).system.deployment.environment
-    all_steps = river.archive.deployments(environment)
+    steps = river.archive.steps(environment, system)
     if name == "baseline":
-        return next((one.body.definition for one in all_steps if one.body.action == "full_rollout" and one.body.system == system), None)
-    steps = river.archive.once(("steps", environment, system), lambda: [one for one in all_steps if one.body.system == system])
+        return next((one.body.definition for one in steps if one.body.action == "full_rollout"), None)
     production = desired_state(environment, steps).production
     return production.definition if production is not None else None
 
@@ -136,11 +136,16 @@ def since_production(river: River, system: str) -> dict[str, Any]:
             said[name] = None
             continue
         try:
-            said[name] = compare(river, system, name).as_json()
+            here = river.definition(system).digest
+            said[name] = river.archive.derived(("since", name, system, here), partial(_compared, river, system, name))
         except ComplianceError as error:
             # The reviewer must see that it could not be compared; silence would read as "nothing changed".
             said[name] = {"not_compared": str(error)}
     return said
+
+
+def _compared(river: River, system: str, name: str) -> dict[str, Any]:
+    return compare(river, system, name).as_json()
 
 
 # ------------------------------------------------------------------------------------------------------------- approval

@@ -9,7 +9,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,6 +28,7 @@ from compliance_assets.trust.sshsig import APPROVAL_NAMESPACE, ssh_sign
 
 Kind = Literal["approve", "reject", "defer"]
 SHORTEST_REASON = 20
+MOST_CONDITIONS, LONGEST_CONDITION = 20, 500
 TEMPLATES = frozenset({"approved", "looks good to me", "lgtm", "no objections from me", "all criteria met", "ok to deploy this"})
 
 
@@ -51,16 +52,15 @@ def decide_release(river: River, system: str, signer: Signer, decision: Kind, ra
 def release_statement(river: River, system: str, person: str, role: str, decision: Kind, rationale: str, *, opened_seconds: int,
                       due: str = "", conditions: tuple[str, ...] = ()) -> Statement:
     """What a person signs about the release that waits for review, with whatever they sign."""
-    _reason(rationale)
+    require_reason(rationale)
     document = review_document(river, system)
     _, subjects, _ = open_review(river, system)
     declared = river.definition(system).system
     now = river.now()
     if decision == "defer" and not due:
         raise Misused("A deferral needs a date until which it holds.", rule="defer", remedy="Give --until YYYY-MM-DD.")
-    if decision == "approve" and (bool(conditions) != bool(due) or (due and end_of(due) <= now)):
-        raise Misused("A condition has a day, not past, by which it must be met; and such a day needs a condition.", rule="condition",
-                      value=due or "no day", remedy="Give --condition 'what must be met' --by YYYY-MM-DD.")
+    if decision == "approve" or conditions:
+        conditions, due = _conditions(decision, conditions, due, now)
     body = Decision(
         decision=decision, person=person, role=role,
         scope=Scope(purpose="release", system=system, environment=declared.deployment.environment, rollout=subjects["rollout"]),
@@ -69,6 +69,28 @@ def release_statement(river: River, system: str, person: str, role: str, decisio
         shown=river.archive.artefacts.put_bytes(canonical_json(document)), opened_seconds=opened_seconds, rationale=rationale.strip(),
         conditions=conditions, due=due, nonce=secrets.token_hex(16), demonstration=river.organisation.demonstration)
     return Statement(tuple(subjects.items()), body)
+
+
+def _conditions(decision: Kind, texts: tuple[str, ...], due: str, now: datetime) -> tuple[tuple[str, ...], str]:
+    """Conditions of an approval and the day for them, as they are signed; refuses what could be met by nobody, or by no day."""
+    found = tuple(" ".join(text.split()) for text in texts)
+    if decision != "approve" and found:
+        raise Misused("Only an approval is given under conditions.", rule="condition", value=decision,
+                      remedy="Leave the conditions out; the reason says why you reject or defer.")
+    if not all(found) or len(set(found)) != len(found):
+        raise Misused("Each condition says something, and something else than the others.", rule="condition", value="; ".join(found)[:200],
+                      remedy="Leave out the empty one, or the one that is there twice.")
+    if len(found) > MOST_CONDITIONS or any(len(text) > LONGEST_CONDITION for text in found):
+        raise Misused(f"At most {MOST_CONDITIONS} conditions of {LONGEST_CONDITION} characters each.", rule="condition",
+                      value=str(max(len(found), *(len(text) for text in found))), remedy="Say it shorter, or refer to a document.")
+    try:
+        day = date.fromisoformat(due).isoformat() if due else ""
+    except ValueError:
+        day = ""
+    if bool(found) != bool(day) or (due and not day) or (day and end_of(day) <= now):
+        raise Misused("A condition has a day, not past, by which it must be met; and such a day needs a condition.", rule="condition",
+                      value=due[:40] or "no day", remedy="Give both: what must be met, and by which day (YYYY-MM-DD, --by).")
+    return found, day
 
 
 def hand_in(river: River, statement: Statement, assertion: Assertion) -> Path:
@@ -82,7 +104,7 @@ def hand_in(river: River, statement: Statement, assertion: Assertion) -> Path:
 def decide_standing(river: River, system: str, purpose: Literal["decommission", "legal-hold"], subject: Digest, environment: str,
                     shown: Any, signer: Signer, decision: Kind, rationale: str) -> tuple[Statement, Path]:
     """Sign a decision about a system as such: that it goes out of service, or that its evidence is held."""
-    _reason(rationale)
+    require_reason(rationale)
     body = Decision(
         decision=decision, person=signer.person, role=signer.role,
         scope=Scope(purpose=purpose, system=system, environment=environment, rollout=""), issued=rfc3339(river.now()), expires="",
@@ -94,7 +116,7 @@ def decide_standing(river: River, system: str, purpose: Literal["decommission", 
 
 def meet_condition(river: River, system: str, condition: str, signer: Signer, rationale: str) -> tuple[Statement, Path]:
     """Sign that a condition is met: by whoever set it, or by somebody else in the same role."""
-    _reason(rationale)
+    require_reason(rationale)
     known = [one for record in river.archive.of_kind("decision", system) if record.body.scope.purpose == "release"
              for one in conditions_of(river.archive, [record])]
     found = [one for one in known if str(one.id).startswith(condition)]
@@ -115,30 +137,50 @@ def meet_condition(river: River, system: str, condition: str, signer: Signer, ra
     return sign_statement(river, Statement((("condition", found[0].id),), body), signer)
 
 
+def definition_shown(river: River, system: str) -> dict[str, Any]:
+    """What a person is shown of the definition of a system as its files stand: all of it, and what it changes in the one in force."""
+    compared = compare(river, system) if river.archive.definition_in_force(system) is not None else None
+    return shown_to_approver(river.definition(system).parts(), compared)
+
+
+def definition_statement(river: River, system: str, person: str, role: str, decision: Kind, rationale: str, *,
+                         opened_seconds: int) -> Statement:
+    """What a person signs about the definition of a system as its files stand, with whatever they sign."""
+    require_reason(rationale)
+    digest = river.definition(system).digest
+    body = _about(river, person, role, decision, rationale, opened_seconds, definition_shown(river, system), "definition", system, digest)
+    return Statement((("definition", digest),), body)
+
+
+def trust_policy_shown(river: River) -> dict[str, Any]:
+    """What a person is shown of organisation.yaml as it stands."""
+    return river.organisation.model_dump(mode="json")
+
+
+def trust_policy_statement(river: River, person: str, role: str, decision: Kind, rationale: str, *, opened_seconds: int) -> Statement:
+    """What a person signs about organisation.yaml as it stands, with whatever they sign."""
+    require_reason(rationale)
+    digest = river.organisation.digest
+    body = _about(river, person, role, decision, rationale, opened_seconds, trust_policy_shown(river), "trust-policy", "", digest)
+    return Statement((("trust-policy", digest),), body)
+
+
 def decide_definition(river: River, system: str, signer: Signer, decision: Kind, rationale: str, *,
                       opened_seconds: int) -> tuple[Statement, Path]:
     """Sign a decision about the definition of a system as its files stand."""
-    _reason(rationale)
-    definition = river.definition(system)
-    in_force = river.archive.definition_in_force(system)
-    compared = compare(river, system) if in_force is not None else None
-    shown = river.archive.artefacts.put_bytes(canonical_json(shown_to_approver(definition.parts(), compared)))
-    body = _about(river, signer, decision, rationale, opened_seconds, shown, "definition", system, definition.digest)
-    return sign_statement(river, Statement((("definition", definition.digest),), body), signer)
+    statement = definition_statement(river, system, signer.person, signer.role, decision, rationale, opened_seconds=opened_seconds)
+    return sign_statement(river, statement, signer)
 
 
 def decide_trust_policy(river: River, signer: Signer, decision: Kind, rationale: str, *, opened_seconds: int) -> tuple[Statement, Path]:
     """Sign a decision about organisation.yaml as it stands."""
-    _reason(rationale)
-    shown = river.archive.artefacts.put_bytes(canonical_json(river.organisation.model_dump(mode="json")))
-    digest = river.organisation.digest
-    body = _about(river, signer, decision, rationale, opened_seconds, shown, "trust-policy", "", digest)
-    return sign_statement(river, Statement((("trust-policy", digest),), body), signer, against_file=False)
+    statement = trust_policy_statement(river, signer.person, signer.role, decision, rationale, opened_seconds=opened_seconds)
+    return sign_statement(river, statement, signer, against_file=False)
 
 
 def review_return(river: River, system: str, statement: str, signer: Signer, decision: Kind, rationale: str) -> tuple[Statement, Path]:
     """Sign the review of an emergency rollback or withdrawal: it was right (approve) or not (reject). Never one's own act."""
-    _reason(rationale)
+    require_reason(rationale)
     found = [record for record in river.archive.find(Digest.parse(statement), "statement") if isinstance(record.body, DeploymentStep)
              and "emergency" in record.body.evidence and record.body.evidence["emergency"] and record.body.system == system]
     if not found:
@@ -157,16 +199,18 @@ def review_return(river: River, system: str, statement: str, signer: Signer, dec
     return sign_statement(river, Statement((("return", step.digest),), body), signer)
 
 
-def _about(river: River, signer: Signer, decision: Kind, rationale: str, opened_seconds: int, shown: Digest,
+def _about(river: River, person: str, role: str, decision: Kind, rationale: str, opened_seconds: int, shown: Any,
            purpose: Literal["definition", "trust-policy"], system: str, subject: Digest) -> Decision:
     return Decision(
-        decision=decision, person=signer.person, role=signer.role, scope=Scope(purpose=purpose, system=system, environment="", rollout=""),
+        decision=decision, person=person, role=role, scope=Scope(purpose=purpose, system=system, environment="", rollout=""),
         issued=rfc3339(river.now()), expires="", definition=subject if purpose == "definition" else "",
-        trust_policy=river.organisation.digest, ledger=river.archive.head(), shown=shown, opened_seconds=opened_seconds,
+        trust_policy=river.organisation.digest, ledger=river.archive.head(),
+        shown=river.archive.artefacts.put_bytes(canonical_json(shown)), opened_seconds=opened_seconds,
         rationale=rationale.strip(), nonce=secrets.token_hex(16), demonstration=river.organisation.demonstration)
 
 
-def _reason(rationale: str) -> None:
+def require_reason(rationale: str) -> None:
+    """Refuse a reason that says nothing."""
     said = rationale.strip()
     if len(said) < SHORTEST_REASON or said.lower().rstrip(".! ") in TEMPLATES:
         raise Misused(f"A reason of at least {SHORTEST_REASON} characters in your own words is part of the decision.", rule="reason",
@@ -195,7 +239,7 @@ def private_key(river: River, person: str, given: Path | None, keys: Mapping[str
 
 def revoke_decision(river: River, system: str, statement: str, signer: Signer, rationale: str) -> tuple[Statement, Path]:
     """Sign the revocation of an earlier decision of one's own, and put it into the inbox."""
-    _reason(rationale)
+    require_reason(rationale)
     found = [record for record in river.archive.find(Digest.parse(statement), "statement") if isinstance(record.body, Decision)]
     if not found:
         raise Misused(f"No decision in the ledger has the digest {statement}.", rule="revoke", value=statement,

@@ -12,10 +12,11 @@ from typing import Any
 from compliance_assets.errors import ComplianceError
 from compliance_assets.evidence import records
 from compliance_assets.evidence.archive import Record
-from compliance_assets.evidence.records import Decision, DefinitionProposed
+from compliance_assets.evidence.records import DefinitionProposed
+from compliance_assets.governance.change_control import compare
 from compliance_assets.pipeline import River
 from compliance_assets.policy.definition import Definition
-from compliance_assets.trust.canonical import Digest, parse_canonical
+from compliance_assets.trust.canonical import Digest
 
 _MOST = 200
 
@@ -48,7 +49,7 @@ def history(river: River, system: str) -> dict[str, Any]:
     proposals = [{"record": record, "digest": _digest(record), "decisions": _decisions(river, record), "in_force": _digest(record) == force}
                  for record in reversed(_proposals(river, system))]
     return {"system": system, "title": definition.system.title, "at_hand": definition.digest, "force": force, "proposals": proposals,
-            "bounds": list(_bounds(definition)), "code": definition.code, "changes": _changes(river, definition, force),
+            "bounds": list(_bounds(definition)), "code": definition.code, "compared": _compared(river, system, force),
             "declaration": (definition.folder / "system.yaml").read_text(encoding="utf-8"),
             "proposed_at_hand": any(_digest(record) == definition.digest for record in _proposals(river, system)),
             "approved_by": [(need.role, need.people) for need in river.organisation.definitions.approved_by]}
@@ -57,7 +58,12 @@ def history(river: River, system: str) -> dict[str, Any]:
 def trust_policies(river: River) -> dict[str, Any]:
     """organisation.yaml: the one at hand, every one that counted, and who is who."""
     reigns = river.archive.reigns()
-    return {"at_hand": river.organisation.digest, "in_force": reigns[-1][1].digest if reigns else None,
+    at_hand, in_force = river.organisation, reigns[-1][1] if reigns else None
+    before = in_force.model_dump(mode="json") if in_force is not None else {}
+    said = [record for record in river.archive.decided("trust-policy", "") if record.statement.subject("trust-policy") == at_hand.digest]
+    return {"at_hand": at_hand.digest, "in_force": in_force.digest if in_force is not None else None,
+            "changes": tuple(differences("", before, at_hand.model_dump(mode="json")))[:_MOST], "decisions": said,
+            "approved_by": [(need.role, need.people) for need in (in_force or at_hand).definitions.approved_by],
             "reigns": [(since, organisation.digest, organisation.name) for since, organisation in reversed(reigns)],
             "people": river.organisation.people, "environments": river.organisation.environments}
 
@@ -73,8 +79,8 @@ def _digest(record: Record) -> str:
 
 def _decisions(river: River, proposal: Record) -> tuple[Record, ...]:
     subject = proposal.statement.subject("definition")
-    found = river.archive.decisions_on(subject, "definition") if subject is not None else ()
-    return tuple(record for record in found if isinstance(record.body, Decision) and record.body.scope.purpose == "definition")
+    return tuple(record for record in river.archive.decided("definition", proposal.body.system)
+                 if record.statement.subject("definition") == subject)
 
 
 def _bounds(definition: Definition) -> Iterator[dict[str, Any]]:
@@ -87,18 +93,14 @@ def _bounds(definition: Definition) -> Iterator[dict[str, Any]]:
                    "judged_on": bound.judged_on, "because": bound.because}
 
 
-def _changes(river: River, definition: Definition, force: Digest | None) -> tuple[Change, ...] | None:
-    """What differs from the one in force; () if nothing; None where there is none, or its parts cannot be read."""
+def _compared(river: River, system: str, force: Digest | None) -> dict[str, Any] | None:
+    """What differs from the one in force, with classes; None where there is none, or its parts cannot be read."""
     if force is None:
         return None
-    found = [record for record in river.archive.find(force, "subject:definition") if isinstance(record.body, DefinitionProposed)]
-    if not found:
-        return None
     try:
-        before = parse_canonical(river.archive.artefacts.get_bytes(Digest.parse(found[-1].body.parts)))
+        return compare(river, system).as_json()
     except ComplianceError:
         return None
-    return tuple(differences("", before, definition.parts()))[:_MOST]
 
 
 def differences(where: str, before: object, after: object) -> Iterator[Change]:

@@ -7,19 +7,19 @@ there. That something differs is a fact; that it is the cause is for people to j
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
 from compliance_assets.errors import ComplianceError
-from compliance_assets.evidence.archive import Record
-from compliance_assets.evidence.records import DefinitionProposed
+from compliance_assets.evidence.archive import Record, kind_list, made_list
 from compliance_assets.governance.candidates import error_said
 from compliance_assets.governance.charts.findings import plainly
-from compliance_assets.governance.dashboard.history import stage_facts
 from compliance_assets.governance.definition_history import differences
 from compliance_assets.governance.documents import in_words
+from compliance_assets.governance.stage_facts import stage_facts
 from compliance_assets.pipeline import River
 from compliance_assets.policy.river import RIVER, StageRule, rule_named
 from compliance_assets.trust.canonical import Digest, parse_canonical
@@ -83,11 +83,39 @@ class Failure:
 
 def timings(river: River, system: str) -> tuple[Timing, ...]:
     """Each of the eight stages, in order."""
-    reused = [record.body.stage for record in river.archive.of_kind("reuse", system)]
-    found = [(rule, river.archive.made_by(system, rule.name)) for rule in RIVER]
-    took = [[river.archive.fact(record, stage_facts).seconds for record in records] for _, records in found]
-    whole = sum(one[-1] for one in took if one)
-    return tuple(_timing(rule, records, one, reused.count(rule.name), whole) for (rule, records), one in zip(found, took, strict=True))
+    reused = river.archive.grown(("reused", system), [kind_list("reuse", system)], _reused)
+    found = [(rule, _runs_of(river, system, rule)) for rule in RIVER]
+    whole = sum(runs.last for _, runs in found if runs.newest is not None)
+    return tuple(_timing(rule, runs, reused[rule.name], whole) for rule, runs in found)
+
+
+@dataclass(frozen=True)
+class _Runs:
+    """Everything that was ever executed of one stage, counted."""
+
+    outcomes: Counter[str]
+    computed: tuple[float, ...] = ()
+    """Seconds of each execution that made its bytes anew, shortest first."""
+    newest: Record | None = None
+    last: float = 0.0
+    """Seconds of the newest."""
+
+
+def _runs_of(river: River, system: str, rule: StageRule) -> _Runs:
+    def further(before: _Runs | None, new: Sequence[Record]) -> _Runs:
+        known = before or _Runs(Counter())
+        if not new:
+            return known
+        took = [river.archive.fact(record, stage_facts).seconds for record in new]
+        anew = (one for record, one in zip(new, took, strict=True) if record.body.computed)
+        return _Runs(known.outcomes + Counter(record.body.outcome for record in new), tuple(sorted((*known.computed, *anew))),
+                     new[-1], took[-1])
+
+    return river.archive.grown(("runs", system, rule.name), [made_list(system, rule.name)], further)
+
+
+def _reused(before: Counter[str] | None, new: Sequence[Record]) -> Counter[str]:
+    return (before or Counter()) + Counter(record.body.stage for record in new)
 
 
 def seconds(record: Record) -> float:
@@ -95,21 +123,18 @@ def seconds(record: Record) -> float:
     return stage_facts(record).seconds
 
 
-def _timing(rule: StageRule, records: Sequence[Record], spans: Sequence[float], reused: int, whole: float) -> Timing:
-    took = [one for record, one in zip(records, spans, strict=True) if record.body.computed]
-    outcomes = [record.body.outcome for record in records]
-    last = spans[-1] if records else None
-    seen: dict[str, Any] = records[-1].body.observations if records else {}
-    return Timing(rule, outcomes.count("passed"), outcomes.count("failed"), outcomes.count("error"), reused, len(took),
-                  median(took) if took else None, max(took) if took else None, last, last / whole if last is not None and whole else None,
-                  tuple((words, said(seen[name])) for name, words, said in RESOURCES if name in seen),
-                  records[-1].index if records else None)
+def _timing(rule: StageRule, runs: _Runs, reused: int, whole: float) -> Timing:
+    took, newest = runs.computed, runs.newest
+    last, index = (runs.last, newest.index) if newest is not None else (None, None)
+    seen: dict[str, Any] = newest.body.observations if newest is not None else {}
+    return Timing(rule, runs.outcomes["passed"], runs.outcomes["failed"], runs.outcomes["error"], reused, len(took),
+                  median(took) if took else None, took[-1] if took else None, last, last / whole if last is not None and whole else None,
+                  tuple((words, said(seen[name])) for name, words, said in RESOURCES if name in seen), index)
 
 
 def failures(river: River, system: str, most: int = 10) -> tuple[Failure, ...]:
     """The newest executions that did not pass, newest first, each with what differs from the last that did."""
-    found = [record for rule in RIVER for record in river.archive.made_by(system, rule.name) if record.body.outcome != "passed"]
-    return tuple(_failure(river, record) for record in sorted(found, key=lambda one: -one.index)[:most])
+    return tuple(_failure(river, record) for record in river.archive.stopped(system)[:-most - 1:-1])
 
 
 def _failure(river: River, record: Record) -> Failure:
@@ -178,8 +203,7 @@ def _definition(river: River, before: Record, now: Record) -> Iterator[Differenc
 
 
 def _parts(river: River, definition: str) -> Any:
-    found = [record for record in river.archive.find(Digest.parse(definition), "subject:definition")
-             if isinstance(record.body, DefinitionProposed)]
+    found = river.archive.proposals(Digest.parse(definition))
     try:
         return parse_canonical(river.archive.artefacts.get_bytes(Digest.parse(found[-1].body.parts))) if found else None
     except ComplianceError:

@@ -16,7 +16,7 @@ from compliance_assets.errors import Misused, OutOfTurn
 from compliance_assets.evidence import exceptions
 from compliance_assets.evidence.archive import Record
 from compliance_assets.evidence.records import Decision, ExceptionRequested, Scope, Statement
-from compliance_assets.governance.deciding import Kind, Signer, _reason, sign_statement
+from compliance_assets.governance.deciding import Kind, Signer, require_reason, sign_statement
 from compliance_assets.pipeline import River
 from compliance_assets.policy.gates import GateReport
 from compliance_assets.policy.system import seconds_of
@@ -47,7 +47,7 @@ def ask_for_exception(river: River, system: str, asked: Asked, launcher: str) ->
     """
     # (1)
     for said in (asked.reason, asked.remediation, *asked.compensating):
-        _reason(said)
+        require_reason(said)
     if not asked.compensating or (asked.gate == "fairness" and not asked.root_cause.strip()):
         also = " and the root cause" if asked.gate == "fairness" else ""
         raise Misused(f"An exception to {asked.gate} needs compensating measures{also}.", rule="exception", value=asked.gate,
@@ -109,7 +109,7 @@ def _failed(river: River, system: str, gate: str) -> tuple[Record, GateReport]:
 def decide_exception(river: River, system: str, statement: str, signer: Signer, decision: Kind, rationale: str, *,
                      opened_seconds: int) -> tuple[Statement, Path]:
     """Sign a decision about an exception that somebody asked for."""
-    _reason(rationale)
+    require_reason(rationale)
     exception = exception_named(river, system, statement)
     shown = river.archive.artefacts.put_bytes(canonical_json(exception.body.model_dump(mode="json")))
     body = Decision(

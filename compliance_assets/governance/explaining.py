@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 from compliance_assets.errors import ArtefactCorrupt, Misused, OutOfTurn
 from compliance_assets.evidence.archive import Archive, Record
 from compliance_assets.pipeline import River
-from compliance_assets.serving.inference_log import Decision, decisions_of_request, input_of, row_digest
+from compliance_assets.serving.inference_log import Decision, decisions_of_request, input_of
+from compliance_assets.serving.row_texts import row_digest
 from compliance_assets.serving.spec import restore_snapshot
 from compliance_assets.stages.s2_feature_engineering import FeatureSet, read_features
 from compliance_assets.trust.canonical import Digest, decimal_string

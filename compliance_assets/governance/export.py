@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from compliance_assets.errors import ArtefactCorrupt, ComplianceError, HomeUnusable, Misused
-from compliance_assets.evidence import anchors, deployments, verify_bundle, verify_passkeys, verify_signatures
+from compliance_assets.evidence import alert_answers, anchors, deployments, verify_bundle, verify_passkeys, verify_signatures
 from compliance_assets.evidence.archive import Archive
 from compliance_assets.policy import change, change_judges, change_rules
 from compliance_assets.trust.canonical import Digest, parse_canonical
@@ -128,7 +128,7 @@ def verifier_program() -> bytes:
     """The auditor's verifier as one file that needs the standard library alone: what it imports from us stands in place of the imports."""
     program = Path(verify_bundle.__file__).read_text(encoding="utf-8")
     parts = [Path(str(module.__file__)).read_text(encoding="utf-8")
-             for module in (verify_signatures, verify_passkeys, deployments, change_judges, change_rules, change)]
+             for module in (verify_signatures, verify_passkeys, alert_answers, deployments, change_judges, change_rules, change)]
     ours = r"^from (__future__|compliance_assets\.\S+) import .*\n"
     # A module that is called by its name is this very file then.
     theirs = [re.sub(r"^from compliance_assets\.\S+ import \w+ as (\w+)$", r"\1 = sys.modules[__name__]", part, flags=re.MULTILINE)

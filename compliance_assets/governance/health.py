@@ -11,7 +11,6 @@ from typing import Literal
 from compliance_assets.errors import ComplianceError
 from compliance_assets.evidence import inbox
 from compliance_assets.evidence.archive import CLOCK_TOLERANCE
-from compliance_assets.evidence.deployments import desired_state
 from compliance_assets.governance.overview import newest_moment
 from compliance_assets.pipeline import River
 from compliance_assets.trust.canonical import parse_rfc3339
@@ -78,7 +77,7 @@ def _ago(passed: timedelta) -> str:
 
 def _deployments(river: River) -> Check:
     ignored = [f"entry {index}: {why}" for name in river.organisation.environments
-               for index, why in desired_state(name, river.archive.deployments(name)).ignored]
+               for index, why in river.archive.state(name).ignored]
     if ignored:
         return Check("", "problem", "; ".join(ignored))
     return Check("", "well", "Yes. Whether servers answer is for `compliance serve`.")

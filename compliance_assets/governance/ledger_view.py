@@ -12,6 +12,7 @@ from itertools import islice
 from typing import Any
 
 from compliance_assets.errors import ComplianceError
+from compliance_assets.evidence.alert_answers import ANSWERS
 from compliance_assets.evidence.archive import Record
 from compliance_assets.evidence.ledger import Entry
 from compliance_assets.evidence.records import KINDS
@@ -77,7 +78,8 @@ def line(record: Record) -> Line:
                     body.at, body.launcher)
     if kind == "decision":
         about = _ABOUT[body.scope.purpose]
-        said = f"{_DECIDED[body.decision]} {about} as {body.role}"
+        did = _did(record)
+        said = f"{did} {about} as {body.role}"
         return Line(record.index, kind, body.scope.system, said, "", body.issued, body.person)
     if kind == "deployment":
         share = f" ({float(body.share):.0%} of requests)" if body.action == "canary_started" else ""
@@ -96,10 +98,19 @@ def line(record: Record) -> Line:
     return Line(record.index, kind, "", "trust policy (organisation.yaml)", "", body.at, "the log's key")
 
 
+def _did(record: Record) -> str:
+    """What a person did, as a verb."""
+    body, name = record.body, record.statement.subjects[0][0]
+    if body.decision == "approve" and body.scope.purpose == "alert" and name in ANSWERS:
+        return ANSWERS[name]
+    return "filed" if (body.scope.purpose, body.decision) == ("filing", "approve") else _DECIDED[body.decision]
+
+
 _ABOUT = {"release": "a release", "definition": "a definition", "trust-policy": "organisation.yaml", "return": "an emergency act",
           "exception": "an exception", "condition": "that a condition is met",
           "document": "a text of the documentation", "runbook": "a step done by hand",
-          "decommission": "that a system goes out of service", "legal-hold": "that evidence is held"}
+          "decommission": "that a system goes out of service", "legal-hold": "that evidence is held", "alert": "an alert",
+          "filing": "a document"}
 _DECIDED = {"approve": "approved", "reject": "rejected", "defer": "deferred", "revoke": "revoked a decision about"}
 
 

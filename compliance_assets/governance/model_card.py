@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from compliance_assets.errors import ComplianceError
-from compliance_assets.evidence.records import DefinitionProposed
 from compliance_assets.governance.candidates import Candidate, fate
 from compliance_assets.governance.charts.chart import markdown_table
 from compliance_assets.governance.charts.findings import plainly
@@ -25,6 +24,8 @@ from compliance_assets.trust.canonical import Digest, parse_canonical
 
 HEADINGS = ("Model details", "Intended use", "Factors", "Metrics", "Evaluation data", "Training data", "Quantitative analyses",
             "Ethical considerations", "Caveats and recommendations")
+TEMPLATE = 1
+"""Goes up whenever a heading, or what belongs below it, changes; filed cards name it."""
 NOT_ON_RECORD = "not on record"
 Wording = Callable[[Any], str]
 _RATES = ("accuracy", "precision", "recall", "specificity", "roc_auc", "macro_f1", "mae", "rmse", "bias")
@@ -112,9 +113,8 @@ class _Evidence:
 
 
 def _proposal(river: River, definition: str) -> int | None:
-    found = [record.index for record in river.archive.find(Digest.parse(definition), "subject:definition")
-             if isinstance(record.body, DefinitionProposed)]
-    return found[-1] if found else None
+    found = river.archive.proposals(Digest.parse(definition))
+    return found[-1].index if found else None
 
 
 def _declaration(river: River, one: Candidate) -> Mapping[str, Any] | None:
@@ -122,13 +122,13 @@ def _declaration(river: River, one: Candidate) -> Mapping[str, Any] | None:
     digest = Digest.parse(str(one.tip.body.definition))
     if river.definition(one.system).digest == digest:
         return river.definition(one.system).system.declaration()
-    for record in reversed(river.archive.find(digest, "subject:definition")):
-        if isinstance(record.body, DefinitionProposed):
-            try:
-                return dict(parse_canonical(river.archive.artefacts.get_bytes(Digest.parse(record.body.parts)))["declaration"])
-            except ComplianceError:
-                return None
-    return None
+    found = river.archive.proposals(digest)
+    if not found:
+        return None
+    try:
+        return dict(parse_canonical(river.archive.artefacts.get_bytes(Digest.parse(found[-1].body.parts)))["declaration"])
+    except ComplianceError:
+        return None
 
 
 def _details(seen: _Evidence) -> Section:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from compliance_assets.errors import OutOfTurn
-from compliance_assets.evidence.deployments import Slot, desired_state
+from compliance_assets.evidence.deployments import Slot
 from compliance_assets.metrics.catalogue import METRICS
 from compliance_assets.metrics.drift import measure_drift
 from compliance_assets.metrics.profiles import Profile
@@ -65,7 +65,7 @@ class Reference:
 def in_production(river: River, system: str) -> Slot | None:
     """The version of `system` that answers in the environment it declares."""
     environment = river.definition(system).system.deployment.environment
-    slot = desired_state(environment, river.archive.deployments(environment)).production
+    slot = river.archive.state(environment).production
     return slot if slot is not None and slot.system == system else None
 
 

@@ -8,8 +8,8 @@ from typing import Any
 
 from compliance_assets.errors import ComplianceError
 from compliance_assets.evidence import exceptions
+from compliance_assets.evidence.alerts import alerts_of
 from compliance_assets.evidence.records import DefinitionProposed
-from compliance_assets.governance.alerts.keeping import alerts_of
 from compliance_assets.governance.review import open_review
 from compliance_assets.pipeline import River
 
@@ -76,7 +76,7 @@ def _returns(river: River, system: str) -> Iterator[Pending]:
 
 
 def _alerts(river: River, system: str) -> Iterator[Pending]:
-    for one in alerts_of(river, system):
+    for one in alerts_of(river.archive, system):
         if one.state == "open":
             yield Pending("alert", f"{one.opened.body.rule} {one.opened.body.about}", one.opened.body.at, one.opened.body.owner,
                           f"compliance alerts acknowledge {one.opened.index}", one.opened.index)

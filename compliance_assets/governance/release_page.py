@@ -14,6 +14,8 @@ from typing import Any
 
 from compliance_assets.errors import ComplianceError
 from compliance_assets.evidence.archive import Record
+from compliance_assets.evidence.conditions import Condition, conditions_of
+from compliance_assets.evidence.decisions import taken_back
 from compliance_assets.evidence.exceptions import foreign, standing
 from compliance_assets.governance.candidates import Candidate, Fate, fate
 from compliance_assets.governance.charts import Chart, bounded_bars, for_asset, group_bars, reliability, robustness_curve
@@ -140,10 +142,10 @@ def _release(river: River, one: Candidate) -> dict[str, str] | None:
 
 def _decision(river: River, one: Candidate, said: Fate) -> dict[str, Any]:
     """Who was heard and what is asked; the commands only while the candidate is the one that people can decide about."""
-    declared = river.definition(one.system).system
+    declared, heard = river.definition(one.system).system, _decisions(river, one)
     page: dict[str, Any] = {
-        "exceptions": _excepted(river, one),
-        "document": None, "document_digest": "", "judgement": [], "decisions": _decisions(river, one), "subjects": {}, "commands": [],
+        "exceptions": _excepted(river, one), "conditions": _conditions(river, heard),
+        "document": None, "document_digest": "", "judgement": [], "decisions": heard, "subjects": {}, "commands": [],
         "missing": [],
         "authorises": authorised(declared), "undoes_itself": undoes_itself(declared), "valid_for": declared.approval.valid_for,
         "requires": [(need.role, need.people) for need in declared.approval.requires], "separation": declared.approval.separation,
@@ -178,6 +180,14 @@ def _was_shown(river: River, digest: str) -> dict[str, Any]:
     if not isinstance(document, dict) or "judgement" not in document:
         return {}  # signed with another program, over something that is no review document
     return {"document": document, "document_digest": digest, "judgement": document["judgement"]}
+
+
+def _conditions(river: River, heard: Sequence[Mapping[str, Any]]) -> list[tuple[Condition, str]]:
+    """Every condition of the approvals that stand, and how it stands: met, overdue or open."""
+    records = [one["record"] for one in heard]
+    revoked = taken_back(records)
+    return [(one, "met" if one.met is not None else "overdue" if one.overdue(river.now()) else "open")
+            for one in conditions_of(river.archive, (record for record in records if record.digest not in revoked))]
 
 
 def _decisions(river: River, one: Candidate) -> list[dict[str, Any]]:

@@ -40,10 +40,19 @@ def _change(river: River, system: str, staged: Digest) -> ReleaseChange:
     return river.archive.derived(key, lambda: release_change(river.archive, definition, staged))
 
 
+def _required(river: River, system: str, inputs: dict[str, Digest]) -> Chain:
+    """As `require`. An exception counts for a time; where none was ever asked for, the records and the definition decide alone."""
+    rule = rule_named("pre_deployment_approval")
+    if river.archive.of_kind("exception", system):
+        return require(river, system, rule, inputs)
+    key = ("required", system, river.definition(system).digest, tuple(sorted(inputs.items())))
+    return river.archive.derived(key, lambda: require(river, system, rule, inputs))
+
+
 def _opened(river: River, system: str) -> tuple[Chain, dict[str, Digest], Standing]:
     rule = rule_named("pre_deployment_approval")
     inputs = {name: digest for name in rule.needs if (digest := river.head(system, name))}
-    chain = require(river, system, rule, inputs)
+    chain = _required(river, system, inputs)
     definition = river.definition(system).system
     name = definition.deployment.environment
     environment = river.organisation.environments.get(name)

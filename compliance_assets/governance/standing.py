@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from compliance_assets.errors import ComplianceError
-from compliance_assets.evidence.deployments import desired_state
 from compliance_assets.governance.review import open_review
 from compliance_assets.pipeline import River
 from compliance_assets.policy.river import RIVER, rule_named
@@ -16,7 +15,7 @@ def standing_of(river: River, system: str) -> dict[str, Any]:
     definition = river.definition(system)
     in_force = river.archive.definition_in_force(system) == definition.digest
     stages = [_stage(river, system, rule.name) for rule in RIVER]
-    state = desired_state(definition.system.deployment.environment, river.archive.deployments(definition.system.deployment.environment))
+    state = river.archive.state(definition.system.deployment.environment)
     production = state.production if state.production is not None and state.production.system == system else None
     return {
         "system": system, "title": definition.system.title, "definition": definition.digest, "in_force": in_force,

@@ -18,7 +18,7 @@ import numpy as np
 from compliance_assets.metrics import arrays
 from compliance_assets.metrics.arrays import Counts, Floats
 from compliance_assets.metrics.catalogue import metric_info
-from compliance_assets.metrics.groups import expected_names, membership
+from compliance_assets.metrics.groups import expected_names, rows_by_group
 from compliance_assets.metrics.intervals import (
     DRAWS,
     Z95,
@@ -53,9 +53,8 @@ def measure_calibration(names: Sequence[str], y: Any, score: Any, attributes: Ma
     whole = _Rows(checked_y, checked_score, bins)
     measured = [_measure(name, whole, draws, seed) for name in names if name not in _GROUPED]
     for attribute in over:
-        member = membership(attribute, {} if attributes is None else attributes)
-        arrays.same_rows(y=checked_y, group=member)
-        found = {str(group): member == group for group in sorted(set(member.tolist()))}
+        found = rows_by_group(attribute, {} if attributes is None else attributes)
+        arrays.same_rows(y=checked_y, group=next(iter(found.values()), np.zeros(0)))
         for group in () if expected_groups is None else expected_names(attribute, expected_groups):
             found.setdefault(group, np.zeros(len(checked_y), dtype=np.bool_))
         of_group = {group: _Rows(checked_y[rows], checked_score[rows], bins) for group, rows in sorted(found.items())}

@@ -19,11 +19,12 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from compliance_assets.metrics import arrays
 from compliance_assets.metrics.arrays import Counts, Floats
 from compliance_assets.metrics.catalogue import metric_info
-from compliance_assets.metrics.groups import UNKNOWN, Cells, group_column, membership
+from compliance_assets.metrics.groups import UNKNOWN, Cells, coded, rows_by_group
 from compliance_assets.metrics.intervals import (
     DRAWS,
     Interval,
@@ -68,7 +69,7 @@ def measure_fairness(names: Sequence[str], y: Any, decision: Any, attributes: Ma
         metric_info(name, "fairness")
     measured = []
     used = {name for attribute in over for name in attribute.split("*")}
-    columns = {name: group_column(name, attributes) if name in used else column for name, column in attributes.items()}
+    columns = {name: coded(name, attributes) if name in used else column for name, column in attributes.items()}
     for attribute in over:
         cells = Cells.count(attribute, y, decision, columns, expected_groups)
         for name in names:
@@ -286,11 +287,13 @@ def _of_scores(name: str, cells: Cells, y: Any, score: Any, attributes: Mapping[
                                  value="score=None", remedy="Hand in the scores beside the decisions.")
     label, checked = arrays.labels(y), arrays.scores(score)
     arrays.same_rows(y=label, score=checked)
-    member = membership(cells.over, attributes)
+    found = rows_by_group(cells.over, attributes)
+    # A declared group that nobody belongs to has no rows.
+    rows = {group: found[group] if group in found else np.zeros(len(label), dtype=np.bool_) for group in cells.groups}
     if name == "score_distribution_distance":
-        return largest_distance(name, cells.over, {group: checked[member == group] for group in cells.groups},
+        return largest_distance(name, cells.over, {group: checked[rows[group]] for group in cells.groups},
                                 {group: (int(c.sum()), int(c[1].sum())) for group, c in zip(cells.groups, cells.counts, strict=True)})
-    return _auc_difference(cells, label, checked, member)
+    return _auc_difference(cells, label, checked, rows)
 
 
 def largest_distance(name: str, over: str, values: Mapping[str, Floats], sizes: Mapping[str, tuple[int, int | None]]) -> Measurement:
@@ -325,12 +328,12 @@ def _ks(first: Floats, second: Floats) -> float:
     return int(np.abs(below[0].astype(np.int64) * m - below[1].astype(np.int64) * n).max()) / (n * m)
 
 
-def _auc_difference(cells: Cells, label: Counts, checked: Floats, member: Any) -> Measurement:
+def _auc_difference(cells: Cells, label: Counts, checked: Floats, rows: Mapping[str, npt.NDArray[np.bool_]]) -> Measurement:
     """Highest minus lowest group's AUC; the interval treats the two groups as independent samples.
 
     Made from each group's own limits, so that two groups of a few rows, each sorted perfectly, are not surely equal.
     """
-    aucs = {group: delong(label[member == group], checked[member == group]) for group in cells.groups}
+    aucs = {group: delong(label[rows[group]], checked[rows[group]]) for group in cells.groups}
     groups = tuple(
         _group(group, None if (auc := aucs[group]) is None else auc.value, None if auc is None else auc.interval(),
                cells.counts[i])

@@ -34,28 +34,23 @@ class Cells:
               expected_groups: Mapping[str, Sequence[str]] | None = None) -> Cells:
         """Count once. `over` is "sex" or "sex*age_band"; `attributes` maps each name to a column of shape (n,), where
         null means unknown; `expected_groups` names the groups that must be there (with 0 rows if they are not)."""
-        import polars as pl
-
         label, decided = arrays.labels(y), arrays.labels(decision, "decision")
-        names = over.split("*")
-        columns = {name: group_column(name, attributes) for name in names}
-        arrays.same_rows(y=label, decision=decided, **{name: _places(c) for name, c in columns.items()})
-        keys = [f"g{i}" for i in range(len(names))]
-        frame = pl.DataFrame({**dict(zip(keys, columns.values(), strict=True)),
-                              "place": pl.Series(2 * label + decided, dtype=pl.Int8)})
-        counted: dict[tuple[str, ...], list[int]] = {}
-        for *group, place, rows in frame.group_by([*keys, "place"]).len().rows():
-            counted.setdefault(tuple(group), [0, 0, 0, 0])[place] = rows
+        found, place = _combined(over, attributes, y=label, decision=decided)
+        table = np.bincount(4 * place + 2 * label + decided, minlength=4 * len(found)).reshape(-1, 4)
+        counted = dict(zip(found, table.tolist(), strict=True))
         if expected_groups is not None:
-            for absent in itertools.product(*(_expected(name, expected_groups) for name in names)):
+            for absent in itertools.product(*(_expected(name, expected_groups) for name in over.split("*"))):
                 counted.setdefault(absent, [0, 0, 0, 0])
         ordered = sorted(counted)
         counts = np.array([counted[group] for group in ordered], dtype=np.int64).reshape(len(ordered), 2, 2)
         return cls(over, tuple("*".join(group) for group in ordered), counts)
 
 
-def group_column(name: str, attributes: Mapping[str, Any]) -> Any:
-    """The attribute as a polars String series; null and NaN are "unknown". shape (n,)."""
+def coded(name: str, attributes: Mapping[str, Any]) -> Any:
+    """The attribute as a polars Enum of the names that it has; null and NaN are "unknown". shape (n,).
+
+    A few names and a number for each row: one text for every row would take longer to look at than what is then counted.
+    """
     import polars as pl
 
     if name not in attributes:
@@ -68,9 +63,31 @@ def group_column(name: str, attributes: Mapping[str, Any]) -> Any:
         series = pl.Series(name, given)  # one type throughout: no need to look at every value
     else:
         series = pl.Series(name, list(given), strict=False)
+    if isinstance(series.dtype, pl.Enum) and not series.null_count():
+        return series
     if series.dtype.is_float():
         series = series.fill_nan(None)
-    return series.cast(pl.String).fill_null(UNKNOWN)
+    text = series.cast(pl.String).fill_null(UNKNOWN)
+    return text.cast(pl.Enum(text.unique().sort()))
+
+
+def _combined(over: str, attributes: Mapping[str, Any],
+              **beside: npt.NDArray[Any] | None) -> tuple[list[tuple[str, ...]], npt.NDArray[np.int64]]:
+    """The groups that somebody belongs to, one name for each attribute, and each row's place among them; shape (n,).
+
+    `beside`: what must have as many rows.
+    """
+    names = over.split("*")
+    columns = {name: coded(name, attributes) for name in names}
+    rows = arrays.same_rows(**{f"group {name}": _places(column) for name, column in columns.items()}, **beside)
+    place = np.zeros(rows, dtype=np.int64)
+    groups: list[tuple[str, ...]] = [()]
+    for column in columns.values():
+        categories = column.dtype.categories.to_list()
+        place = place * len(categories) + column.to_physical().to_numpy()
+        groups = [(*before, one) for before in groups for one in categories]
+    there = np.bincount(place, minlength=len(groups)) > 0
+    return [group for group, present in zip(groups, there.tolist(), strict=True) if present], (np.cumsum(there) - 1)[place]
 
 
 def _places(column: Any) -> npt.NDArray[np.int8]:
@@ -85,30 +102,25 @@ def _expected(name: str, expected_groups: Mapping[str, Sequence[str]]) -> Sequen
     return expected_groups[name]
 
 
+def rows_by_group(over: str, attributes: Mapping[str, Any]) -> dict[str, npt.NDArray[np.bool_]]:
+    """Which rows belong to each group that somebody belongs to, sorted by name; each (n,)."""
+    groups, place = _combined(over, attributes)
+    return {name: place == number for name, number in sorted(zip(map("*".join, groups), range(len(groups)), strict=True))}
+
+
 def membership(over: str, attributes: Mapping[str, Any]) -> npt.NDArray[Any]:
     """The group of each row, as its name; shape (n,)."""
-    import polars as pl
-
-    first, *others = (group_column(name, attributes) for name in over.split("*"))
-    for other in others:
-        arrays.same_rows(**{"first": _places(first), over: _places(other)})
-        first = first + "*" + other
-    # A few names and a number for each row: one text object for every row would take longer than what is then counted.
-    names = first.unique().sort()
-    members: npt.NDArray[Any] = np.asarray(names.to_list(), dtype=object)[first.cast(pl.Enum(names)).to_physical().to_numpy()]
+    groups, place = _combined(over, attributes)
+    members: npt.NDArray[Any] = np.array([*map("*".join, groups), None], dtype=object)[:-1][place]
     return members
 
 
 def group_sizes(over: str, attributes: Mapping[str, Any], label: Counts | None = None) -> dict[str, tuple[int, int]]:
     """Rows and rows with label 1 (0 where no label of shape (n,) is given) of every group that is there."""
-    import polars as pl
-
-    columns = [group_column(name, attributes) for name in over.split("*")]
-    arrays.same_rows(**{f"group {i}": _places(column) for i, column in enumerate(columns)}, y=label)
-    keys = [f"g{i}" for i in range(len(columns))]
-    positive = pl.Series(np.zeros(len(columns[0]), np.int8) if label is None else label).cast(pl.Int64)
-    counted = pl.DataFrame({**dict(zip(keys, columns, strict=True)), "y": positive}).group_by(keys).agg(pl.len(), pl.col("y").sum())
-    return {"*".join(group): (int(n), int(positives)) for *group, n, positives in counted.rows()}
+    groups, place = _combined(over, attributes, y=label)
+    rows = np.bincount(place, minlength=len(groups)).tolist()
+    positives = [0] * len(groups) if label is None else np.bincount(place[label == 1], minlength=len(groups)).tolist()
+    return dict(zip(map("*".join, groups), zip(rows, positives, strict=True), strict=True))
 
 
 def expected_names(over: str, expected_groups: Mapping[str, Sequence[str]]) -> tuple[str, ...]:

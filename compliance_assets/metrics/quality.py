@@ -14,7 +14,7 @@ import numpy as np
 
 from compliance_assets.metrics import arrays
 from compliance_assets.metrics.catalogue import metric_info
-from compliance_assets.metrics.groups import expected_names, group_sizes, membership
+from compliance_assets.metrics.groups import expected_names, group_sizes, rows_by_group
 from compliance_assets.metrics.intervals import wilson
 from compliance_assets.metrics.measurement import GroupMeasurement, Measurement, MeasurementRefused
 
@@ -39,11 +39,11 @@ def completeness_by_group(frame: pl.DataFrame, columns: Sequence[str], over: str
     _columns_exist(frame, columns)
     if not columns:
         return _none("completeness", over, (), 0, "no columns")
-    member = membership(over, attributes)
-    arrays.same_rows(frame=np.empty(frame.height), group=member)
+    found = rows_by_group(over, attributes)
+    arrays.same_rows(frame=np.empty(frame.height), group=next(iter(found.values()), np.empty(0)))
     groups, detail = [], []
-    for group in _all_groups(over, member, expected_groups):
-        part = frame.filter(member == group)
+    for group in sorted({*found, *(() if expected_groups is None else expected_names(over, expected_groups))}):
+        part = frame.filter(found[group]) if group in found else frame.clear()
         present, emptiest = min((part.height - _missing(part[name]), name) for name in columns)
         groups.append(_share(group, present, part.height))
         if part.height:
@@ -70,12 +70,12 @@ def group_share_deviation(over: str, attributes: Mapping[str, Any],
     if not reference_population or abs(total - 1) > 1e-9 or min(reference_population.values()) < 0:
         raise MeasurementRefused(f"The reference population of {over} adds up to {total}, not to 1.",
                                  rule="shares add up to 1", value=str(total), remedy="Declare every group's share.")
-    member = membership(over, attributes)
-    rows, name = len(member), "group_share_deviation"
+    sizes, name = group_sizes(over, attributes), "group_share_deviation"
+    rows = sum(n for n, _ in sizes.values())
     if rows == 0:
         return _none(name, over, (), 0, "no rows")
-    found = sorted({*map(str, member.tolist()), *reference_population})
-    counts = {group: int(np.count_nonzero(member == group)) for group in found}
+    # Not a default on a measurement: a declared group that nobody belongs to has no rows.
+    counts = {group: sizes[group][0] if group in sizes else 0 for group in sorted({*sizes, *reference_population})}
     groups = tuple(_share(group, count, rows, n=count) for group, count in counts.items())
     # Not a default on a measurement: who is not in the reference population has, by definition, no share in it.
     declared = dict.fromkeys(counts, 0.0) | dict(reference_population)
@@ -125,9 +125,9 @@ def label_prevalence(y: Any, over: str = "all", attributes: Mapping[str, Any] | 
     n, positives, name = len(label), int(label.sum()), "label_prevalence"
     groups: tuple[GroupMeasurement, ...] = ()
     if over != "all":
-        member = membership(over, attributes or {})
-        arrays.same_rows(y=label, group=member)
-        parts = {group: label[member == group] for group in sorted(set(map(str, member.tolist())))}
+        found = rows_by_group(over, attributes or {})
+        arrays.same_rows(y=label, group=next(iter(found.values()), np.empty(0)))
+        parts = {group: label[rows] for group, rows in found.items()}
         groups = tuple(_share(group, int(part.sum()), len(part), positives=int(part.sum()))
                        for group, part in parts.items())
     interval = wilson(positives, n)
@@ -200,11 +200,6 @@ def _columns_exist(frame: pl.DataFrame, columns: Sequence[str]) -> None:
 def _missing(series: pl.Series) -> int:
     nan = int(series.is_nan().sum() or 0) if series.dtype.is_float() else 0
     return series.null_count() + nan
-
-
-def _all_groups(over: str, member: Any, expected_groups: Mapping[str, Sequence[str]] | None) -> list[str]:
-    found = set(map(str, member.tolist()))
-    return sorted(found | set(() if expected_groups is None else expected_names(over, expected_groups)))
 
 
 def _share(name: str, count: int, rows: int, *, n: int | None = None, positives: int | None = None) -> GroupMeasurement:

@@ -85,7 +85,7 @@ def curve_of(y: Counts, score: Floats, bins: int) -> ReliabilityCurve:
     n = len(y)
     if n == 0:
         return ReliabilityCurve(())
-    order = np.lexsort((y, score))
+    order = np.argsort(score)  # rows of one score stay in one bin and their sums are exact: their order says nothing
     y, score = y[order], score[order]
     # A bin's ideal start moves left to the first row of its score, so that equal scores stay together.
     starts = np.unique(np.searchsorted(score, score[[n * i // bins for i in range(bins)]], side="left"))

@@ -20,14 +20,14 @@ from compliance_assets.errors import ComplianceError, ServingError
 from compliance_assets.serving.inference_log import (
     ANSWERING,
     SHADOW,
-    Decision,
+    Answered,
     InferenceLog,
     new_decision_ids,
     now_text,
-    row_digests,
 )
 from compliance_assets.serving.interface import MOST_ROWS, Problem, parse_json, plain_row, validated
 from compliance_assets.serving.loading import Loaded
+from compliance_assets.serving.row_texts import RowTexts
 from compliance_assets.serving.switch import StopSwitch
 
 SHADOW_HOST = "answering-shadow"
@@ -114,45 +114,44 @@ class Answering:
     def _answer(self, rows: Sequence[Mapping[str, Any]], groups: Sequence[Mapping[str, str]], called: Called,
                 body_id: str | None) -> dict[str, Any]:
         spec = self.loaded.spec
-        scores, features = self._scores(rows)
+        columns = {name: [row[name] for row in rows] for name in self.loaded.columns}
+        scores, features = self._scores(columns, len(rows))
         decided = ["favourable" if score >= self.loaded.threshold else "unfavourable" for score in scores]
         request_id = called.request_id or body_id or uuid.uuid4().hex
         if len(request_id) > LONGEST_REQUEST_ID:
             raise Problem(422, "Outside the contract", f"x-request-id: longer than {LONGEST_REQUEST_ID} characters.")
         moment, microseconds = now_text(), int((time.monotonic() - called.started) * 1e6)
-        batch = [
-            (Decision(id=name, time=moment, request_id=request_id, row=place, model=spec.model, release=spec.release,
-                      environment=spec.environment, server=spec.server, role=called.role, input=sent,
-                      features=seen, score=repr(score), decision=decision, microseconds=microseconds, monitoring=dict(group)), row)
-            for place, (name, row, sent, seen, score, decision, group) in enumerate(
-                zip(new_decision_ids(len(rows)), rows, row_digests(rows), row_digests(features), scores, decided, groups, strict=True))
-        ]
+        texts = RowTexts(columns)
+        answered = Answered(
+            time=moment, request_id=request_id, model=spec.model, release=spec.release, environment=spec.environment, server=spec.server,
+            role=called.role, microseconds=microseconds, ids=new_decision_ids(len(rows)), inputs=texts.digests(),
+            features=RowTexts(features).digests(), scores=[repr(score) for score in scores], decisions=decided, monitoring=groups,
+            sent=texts.sent())
         try:
-            self.log.append(batch)
+            self.log.append_answer(answered)
         except ServingError as error:
             raise Problem(503, "Not logged, so not answered", str(error)) from error
-        return {"inference_ids": [decision.id for decision, _ in batch], "scores": scores, "decisions": decided,
-                "version": self.loaded.version}
+        return {"inference_ids": list(answered.ids), "scores": scores, "decisions": decided, "version": self.loaded.version}
 
-    def _scores(self, rows: Sequence[Mapping[str, Any]]) -> tuple[list[float], list[dict[str, Any]]]:
-        """Scores and the features they rest on. What the feature code cannot compute is a refusal, never a guess."""
+    def _scores(self, columns: Mapping[str, Sequence[Any]], rows: int) -> tuple[list[float], dict[str, list[Any]]]:
+        """Scores and, column by column, the features they rest on. What the feature code cannot compute is a refusal, never a guess."""
         from polars.exceptions import PolarsError
 
-        from compliance_assets.features import serving_features
-        from compliance_assets.modelfile import favourable_scores
+        from compliance_assets.features import features_of_columns
 
+        loaded = self.loaded
         with self._one_at_a_time:
             try:
-                frame = serving_features(self.loaded.definition, rows, schema=self.loaded.schema)
+                frame = features_of_columns(loaded.definition, columns, loaded.schema, loaded.types)
             except (ComplianceError, PolarsError, ArithmeticError, ValueError, TypeError, KeyError) as error:
                 said = (str(error).splitlines() or [""])[0]
                 raise Problem(422, "Features cannot be computed", f"{type(error).__name__}: {said}") from error
-            if frame.height != len(rows):
-                raise Problem(422, "Features cannot be computed", f"{frame.height} rows of features for {len(rows)} rows.")
-            scores = [float(score) for score in favourable_scores(self.loaded.model, frame)]
-        if not all(math.isfinite(score) for score in scores):
+            if frame.height != rows:
+                raise Problem(422, "Features cannot be computed", f"{frame.height} rows of features for {rows} rows.")
+            scores: list[float] = loaded.scores(frame).tolist()
+        if not all(map(math.isfinite, scores)):
             raise Problem(503, "No answer", "The model gave something that is not a number.")
-        return scores, frame.to_dicts()
+        return scores, {column.name: column.to_list() for column in frame.iter_columns()}
 
 
 def _rows_of(tensors: Sequence[Tensor]) -> list[dict[str, Any]]:

@@ -8,7 +8,6 @@ as the answer.
 
 from __future__ import annotations
 
-import functools
 import json
 import os
 import threading
@@ -17,18 +16,17 @@ import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from json.encoder import encode_basestring as _letters
+from datetime import UTC, datetime, timedelta
 from json.encoder import encode_basestring_ascii as _word
 from pathlib import Path
 from typing import Any
 
 from compliance_assets.errors import ServingError, UntrustedEvidence
 from compliance_assets.serving.log_files import bodies, files, holds
-from compliance_assets.trust.canonical import Digest, canonical_json, rfc3339, sha256_bytes
+from compliance_assets.serving.row_texts import as_sent
+from compliance_assets.trust.canonical import parse_rfc3339, rfc3339
 
 _encoded = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=True, check_circular=False).encode
-_as_sent = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
 _WORTH_A_THREAD = 0.001
 """Seconds. Handing a flush to a second thread costs a tenth of this; a disk that is quicker gains nothing by it."""
 ANSWERING = "answering"
@@ -68,75 +66,42 @@ class Decision:
                 f'"time":{_word(self.time)}}}\n').encode()
 
 
-def row_digests(rows: Sequence[Mapping[str, Any]]) -> list[Digest]:
-    """The digest of each row; of many rows with the same columns, column by column."""
-    names = tuple(rows[0]) if rows else ()
-    columns = []
-    for name, key in _sorted_keys(names):
-        values = [row.get(name, rows) for row in rows]  # what no row holds stands for a column that is not there
-        kinds = set(map(type, values))
-        if kinds == {float}:
-            columns.append([f'{key}["float","{value!r}"]' for value in values])
-        elif kinds == {int}:
-            columns.append([f'{key}["int","{value}"]' for value in values])
-        elif kinds == {str}:
-            columns.append([key + _letters(value) for value in values])
-        else:
-            break
-    if not names or len(columns) < len(names) or any(len(row) != len(names) for row in rows):
-        return [row_digest(row) for row in rows]
-    try:
-        return [sha256_bytes(f"{{{','.join(parts)}}}".encode()) for parts in zip(*columns, strict=True)]
-    except UnicodeEncodeError:
-        return [row_digest(row) for row in rows]
+@dataclass(frozen=True)
+class Answered:
+    """The decisions of one answer, column by column: what they share is written once, which counts where there are a thousand."""
 
+    time: str
+    request_id: str
+    model: str
+    release: str
+    environment: str
+    server: str
+    role: str
+    microseconds: int
+    ids: Sequence[str]
+    inputs: Sequence[str]
+    features: Sequence[str]
+    scores: Sequence[str]
+    decisions: Sequence[str]
+    monitoring: Sequence[Mapping[str, str]]
+    sent: Sequence[str]
+    """Each row as JSON text."""
 
-def row_digest(row: Mapping[str, Any]) -> Digest:
-    """The digest of the canonical JSON of a row of plain values, its numbers as their type and shortest text."""
-    text = _flat(row)
-    try:
-        return sha256_bytes(canonical_json({name: _text(value) for name, value in row.items()}) if text is None else text.encode())
-    except UnicodeEncodeError:
-        return sha256_bytes(canonical_json({name: _text(value) for name, value in row.items()}))  # refuses half of a surrogate pair
+    def lines(self) -> bytes:
+        """`Decision.line` of each, in the order of the rows."""
+        to_features = f',"environment":{_word(self.environment)},"features":'
+        to_monitoring = f',"microseconds":{self.microseconds},"model":{_word(self.model)},"monitoring":'
+        to_row = f',"release":{_word(self.release)},"request_id":{_word(self.request_id)},"role":{_word(self.role)},"row":'
+        to_end = f',"server":{_word(self.server)},"time":{_word(self.time)}}}\n'
+        columns = zip(self.decisions, self.features, self.ids, self.inputs, self.monitoring, self.scores, strict=True)
+        return "".join([
+            f'{{"decision":{_word(decision)}{to_features}{_word(features)},"id":{_word(id)},"input":{_word(input)}{to_monitoring}'
+            f'{_encoded(dict(group)) if group else "{}"}{to_row}{row},"score":{_word(score)}{to_end}'
+            for row, (decision, features, id, input, group, score) in enumerate(columns)]).encode()
 
-
-def _flat(row: Mapping[str, Any]) -> str | None:
-    """The canonical JSON of a row of words, numbers, truths and gaps; None where it holds anything else.
-
-    An answer may need two thousand of them, all with the same columns.
-    """
-    parts = []
-    for name, key in _sorted_keys(tuple(row)):
-        value = row[name]
-        kind = type(value)
-        if kind is float:
-            parts.append(f'{key}["float","{value!r}"]')
-        elif kind is int:
-            parts.append(f'{key}["int","{value}"]')
-        elif kind is str:
-            parts.append(key + _letters(value))
-        elif kind in _NAMED:
-            parts.append(key + _NAMED[kind][value])
-        else:
-            return None
-    return "{" + ",".join(parts) + "}" if parts else None
-
-
-_NAMED: Mapping[type, Mapping[Any, str]] = {bool: {True: "true", False: "false"}, type(None): {None: "null"}}
-
-
-@functools.lru_cache(maxsize=64)
-def _sorted_keys(names: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
-    """Each name with its text before the value, in canonical order; none where letters beyond ASCII make the order another one."""
-    return tuple((name, f"{_letters(name)}:") for name in sorted(names)) if "".join(names).isascii() else ()
-
-
-def _text(value: Any) -> Any:
-    if isinstance(value, float):
-        return ["float", repr(value)]
-    if isinstance(value, int) and not isinstance(value, bool):
-        return ["int", str(value)]
-    return value
+    def input_lines(self) -> bytes:
+        """What each decision was about, with its id."""
+        return "".join([f'{{"id":{_word(id)},"row":{row}}}\n' for id, row in zip(self.ids, self.sent, strict=True)]).encode()
 
 
 class InferenceLog:
@@ -163,16 +128,24 @@ class InferenceLog:
             raise _cannot_write(folder, error) from error
 
     def append(self, batch: Iterable[tuple[Decision, Mapping[str, Any]]]) -> None:
-        """Write decisions and what they were about; inputs first, so that no decision ever lacks its input."""
+        """Write decisions and what they were about."""
         decisions, inputs = [], []
         for decision, row in batch:
             decisions.append(decision.line())
-            inputs.append(_as_sent({"id": decision.id, "row": row}).encode() + b"\n")
+            inputs.append(as_sent({"id": decision.id, "row": row}).encode() + b"\n")
+        self._append(b"".join(inputs), b"".join(decisions))
+
+    def append_answer(self, answered: Answered) -> None:
+        """Write the decisions of one answer and what they were about."""
+        self._append(answered.input_lines(), answered.lines())
+
+    def _append(self, inputs: bytes, decisions: bytes) -> None:
         try:
             with self._writing:
                 inputs_file, decisions_file = self._today()
-                _write(inputs_file, b"".join(inputs))
-                _write(decisions_file, b"".join(decisions))
+                # Inputs first, so that no decision ever lacks its input.
+                _write(inputs_file, inputs)
+                _write(decisions_file, decisions)
                 self._written += 1
                 mine = self._written
             self._flush(mine)
@@ -279,11 +252,13 @@ def decisions_of_request(folder: Path, inference: str) -> tuple[Decision, ...]:
 
 def input_of(folder: Path, decision: Decision) -> dict[str, Any] | None:
     """The row that a decision was about, or None if it is no longer kept."""
-    for path in files(folder, "inputs", day=decision.time[:10]):
-        for body in bodies(path) if holds(path, decision.id) else ():
-            if body["id"] == decision.id:
-                row: dict[str, Any] = body["row"]
-                return row
+    decided = parse_rfc3339(decision.time).date()
+    for day in (decided, decided + timedelta(days=1)):  # what is decided just before midnight may be written just after
+        for path in files(folder, "inputs", day=day.isoformat()):
+            for body in bodies(path) if holds(path, decision.id) else ():
+                if body["id"] == decision.id:
+                    row: dict[str, Any] = body["row"]
+                    return row
     return None
 
 

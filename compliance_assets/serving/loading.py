@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from compliance_assets.evidence.records import DeploymentStep
     from compliance_assets.policy.definition import Definition
+    from compliance_assets.serving.prepared import Scores, Types
 
 Authorise = Callable[[ServerSpec], object]
 
@@ -30,12 +31,15 @@ class Loaded:
 
     spec: ServerSpec
     definition: Definition
-    model: Any
     row: type[BaseModel]
     request: type[BaseModel]
     columns: tuple[str, ...]
     schema: Mapping[str, Any]
     """Column types, as the feature code takes them."""
+    types: Types
+    """Name and type of every registered feature, in order."""
+    scores: Scores
+    """What the model gives for a frame of them."""
     threshold: float
 
     @property
@@ -83,10 +87,11 @@ def load_served(spec: ServerSpec, authorise: Authorise = authorise) -> Loaded:
     5. The model takes the declared features, in their order.
     """
     from compliance_assets.evidence.artefacts import ArtefactStore
-    from compliance_assets.features import serving_schema
+    from compliance_assets.features import registry_types, serving_schema
     from compliance_assets.modelfile import load
     from compliance_assets.policy.contract import read_contract
     from compliance_assets.policy.definition import load_definition
+    from compliance_assets.serving.prepared import scores_of
 
     # (1)
     authorise(spec)
@@ -106,5 +111,6 @@ def load_served(spec: ServerSpec, authorise: Authorise = authorise) -> Loaded:
     if declared != spec.feature_names:
         raise ServingError("The model was trained on other features than this definition declares.", rule="feature order",
                            value=", ".join(spec.feature_names), remedy="Deploy the release that belongs to this definition.")
-    return Loaded(spec, definition, model, row, request_model(row, tuple(definition.system.data.protected)),
-                  needed_columns(definition.system), serving_schema(definition), definition.system.evaluation.decision_threshold)
+    types = registry_types(definition.system.features.registry)
+    return Loaded(spec, definition, row, request_model(row, tuple(definition.system.data.protected)), needed_columns(definition.system),
+                  serving_schema(definition), types, scores_of(model, types), definition.system.evaluation.decision_threshold)

@@ -20,6 +20,8 @@ from compliance_assets.errors import DeclarationError, StageError
 from compliance_assets.heavy import heavy_import
 
 if TYPE_CHECKING:
+    import polars as pl
+
     from compliance_assets.policy.definition import Definition
     from compliance_assets.policy.system import Feature, Training
 
@@ -135,6 +137,20 @@ def _prepare(estimator: Any, registry: Sequence[Feature], *, encode: bool) -> Pr
         "scaled": scale, "categories": {f.name: list(f.categories or ()) for f in registry if f.dtype == "category"},
     }
     return Prepared(Pipeline([("prepare", columns), ("model", estimator)]), described, f"model__{weights}" if weights else None)
+
+
+def for_fitting(prepared: Prepared, frame: pl.DataFrame) -> Any:
+    """The features as this estimator reads them fastest; what it learns from them is the same to the bit.
+
+    An estimator that reads categories by their type looks at every one as a Python text. polars makes a new text for each row,
+    pandas names the same one again. Frames in which pandas would turn a gap or a type into something else stay as they are.
+    """
+    import polars as pl
+
+    by_type = prepared.preparation.get("categories") == "by type"
+    same = all(dtype.is_float() or (not frame[name].null_count() and (dtype.is_integer() or isinstance(dtype, pl.Enum)))
+               for name, dtype in frame.schema.items())
+    return frame.to_pandas() if by_type and same and any(isinstance(dtype, pl.Enum) for dtype in frame.dtypes) else frame
 
 
 def encoder(registry: Sequence[Feature], *, impute: bool, scale: bool) -> Any:

@@ -14,7 +14,7 @@ import numpy as np
 from compliance_assets.metrics.calibration import measure_calibration
 from compliance_assets.metrics.catalogue import METRICS
 from compliance_assets.metrics.fairness import measure_fairness
-from compliance_assets.metrics.groups import membership
+from compliance_assets.metrics.groups import rows_by_group
 from compliance_assets.metrics.measurement import Measurement, MeasurementRefused
 from compliance_assets.metrics.multiclass import NAMES as OF_CLASSES
 from compliance_assets.metrics.multiclass import measure_multiclass
@@ -78,9 +78,9 @@ def measured(system: System, y: Any, score: Any, attributes: Mapping[str, Any], 
             named, classes = as_text(outcome, system.data.target), system.data.target.classes or ()
             own = [as_json(one) for one in measure_multiclass(OF_CLASSES, named, table, classes)]
             for name in over:
-                member = membership(name, attributes)
+                rows_of = rows_by_group(name, attributes)
                 for group, found_of in found[f"groups {name}"].items():
-                    rows = member == group
+                    rows = rows_of[group]
                     of_classes = [as_json(one) for one in measure_multiclass(_BY_GROUP_OF_CLASSES, named[rows], table[rows], classes)]
                     rest = [one for one in found_of["performance"] if one["metric"] not in _BY_GROUP_OF_CLASSES]
                     found_of["performance"] = [*of_classes, *rest]
@@ -113,10 +113,8 @@ def measured_numbers(system: System, y: Any, score: Any, attributes: Mapping[str
         body["calibration"], body["reliability_curve"] = [as_json(prediction_slope(outcome, score))], []
         body["groups"] = {name: {} for name in over}
         for name in over:
-            member = membership(name, attributes)
-            for group in sorted(set(member.tolist())):
-                rows = member == group
-                body["groups"][name][str(group)] = {
+            for group, rows in rows_by_group(name, attributes).items():
+                body["groups"][name][group] = {
                     "rows": int(rows.sum()), "favourable": int(y[rows].sum()), "selected": int(decision[rows].sum()),
                     "confusion": _confusion(y[rows], decision[rows]), "score_histogram": _histogram(score[rows], spread=score),
                     "performance": [as_json(one) for one in measure_regression(errors, outcome[rows], score[rows])],
@@ -154,16 +152,15 @@ def as_json(one: Measurement) -> dict[str, Any]:
 
 
 def _groups(over: str, y: Any, score: Any, decision: Any, threshold: float, attributes: Mapping[str, Any]) -> dict[str, Any]:
-    member = membership(over, attributes)
     found: dict[str, Any] = {}
-    for group in sorted(set(member.tolist())):
-        rows = member == group
-        found[str(group)] = {
-            "rows": int(rows.sum()), "favourable": int(y[rows].sum()), "selected": int(decision[rows].sum()),
-            "confusion": _confusion(y[rows], decision[rows]), "score_histogram": _histogram(score[rows]),
-            "performance": [as_json(one) for one in measure_performance(_BY_GROUP, y[rows], score[rows], threshold)],
-            "calibration": [as_json(one) for one in measure_calibration(_CALIBRATION[:1], y[rows], score[rows])],
-            "reliability_curve": _reliability(y[rows], score[rows]),
+    for group, rows in rows_by_group(over, attributes).items():
+        own_y, own_score, own_decision = y[rows], score[rows], decision[rows]
+        found[group] = {
+            "rows": len(own_y), "favourable": int(own_y.sum()), "selected": int(own_decision.sum()),
+            "confusion": _confusion(own_y, own_decision), "score_histogram": _histogram(own_score),
+            "performance": [as_json(one) for one in measure_performance(_BY_GROUP, own_y, own_score, threshold)],
+            "calibration": [as_json(one) for one in measure_calibration(_CALIBRATION[:1], own_y, own_score)],
+            "reliability_curve": _reliability(own_y, own_score),
         }
     return found
 

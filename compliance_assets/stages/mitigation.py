@@ -19,6 +19,7 @@ import numpy.typing as npt
 from compliance_assets.errors import StageError
 from compliance_assets.modelfile import favourable_scores
 from compliance_assets.policy.system import Bands, CorrelationRemover, GridSearch, System
+from compliance_assets.stages.estimators import for_fitting
 from compliance_assets.trust.canonical import decimal_string
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ class Rows:
 
     frame: pl.DataFrame
     labels: npt.NDArray[Any]
-    groups: Mapping[str, npt.NDArray[Any]]
+    groups: Mapping[str, pl.Series]
     keys: npt.NDArray[Any]
 
 
@@ -55,7 +56,7 @@ def fit(prepared: Prepared, system: System, train: Rows, validation: Rows) -> Fi
     """Fit the estimator under the declared mitigation, if any. Raises `StageError` where it cannot be applied."""
     wanted = system.training.mitigation
     if wanted is None:
-        prepared.estimator.fit(train.frame, train.labels)
+        prepared.estimator.fit(for_fitting(prepared, train.frame), train.labels)
         return Fitted(prepared.estimator, (), {"kind": "none"})
     groups = train.groups[wanted.over]
     if wanted.kind == "correlation_remover":
@@ -67,17 +68,17 @@ def fit(prepared: Prepared, system: System, train: Rows, validation: Rows) -> Fi
                          value=wanted.kind, remedy="Choose an estimator whose fit takes sample_weight.")
     if wanted.kind == "reweighing":
         weights, table = reweighing(groups, train.labels)
-        prepared.estimator.fit(train.frame, train.labels, **{prepared.weights: weights})
+        prepared.estimator.fit(for_fitting(prepared, train.frame), train.labels, **{prepared.weights: weights})
         return Fitted(prepared.estimator, (), {"kind": wanted.kind, "over": wanted.over, "weights": table})
     return _grid_search(prepared, wanted, train, validation)
 
 
-def reweighing(groups: npt.NDArray[Any], labels: npt.NDArray[Any]) -> tuple[npt.NDArray[np.float64], dict[str, dict[str, str]]]:
+def reweighing(groups: npt.ArrayLike, labels: npt.NDArray[Any]) -> tuple[npt.NDArray[np.float64], dict[str, dict[str, str]]]:
     """Weight of a row with group g and label y: rows(g) · rows(y) / (rows · rows(g, y)); shape (n,), and the table of weights.
 
     Kamiran & Calders 2012, "Data preprocessing techniques for classification without discrimination", algorithm 3.
     """
-    names, place = np.unique(groups.astype(str), return_inverse=True)
+    names, place = np.unique(np.asarray(groups).astype(str), return_inverse=True)
     cells = np.zeros((len(names), 2), dtype=np.int64)
     np.add.at(cells, (place, labels.astype(np.int64)), 1)
     if (cells == 0).any():
@@ -96,7 +97,7 @@ def _grid_search(prepared: Prepared, wanted: GridSearch, train: Rows, validation
 
     constraint = DemographicParity() if wanted.constraint == "demographic_parity" else EqualizedOdds()
     search = Search(prepared.estimator, constraint, grid_size=wanted.grid_size, sample_weight_name=prepared.weights)
-    search.fit(train.frame, train.labels, sensitive_features=train.groups[wanted.over])
+    search.fit(train.frame, train.labels, sensitive_features=train.groups[wanted.over].to_numpy())
     trials, best = [], None
     for number, predictor in enumerate(search.predictors_):
         multipliers = {"|".join(map(str, key)): decimal_string(float(value))
@@ -122,10 +123,10 @@ def _grid_search(prepared: Prepared, wanted: GridSearch, train: Rows, validation
         "chosen": best[1], "chosen_by": "lowest mean of error and gap on the validation rows, decided at 0.5"})
 
 
-def violation(constraint: str, decided: npt.NDArray[np.bool_], labels: npt.NDArray[Any], groups: npt.NDArray[Any]) -> float:
+def violation(constraint: str, decided: npt.NDArray[np.bool_], labels: npt.NDArray[Any], groups: npt.ArrayLike) -> float:
     """The largest gap between groups: in selection rate, or in true or false positive rate. A rate without rows is skipped."""
     conditions = (np.ones(len(labels), dtype=np.bool_),) if constraint == "demographic_parity" else (labels == 1, labels == 0)
-    names = groups.astype(str)
+    names = np.asarray(groups).astype(str)
     gaps = [0.0]
     for condition in conditions:
         rates = [float(np.count_nonzero(decided & rows) / np.count_nonzero(rows)) for name in np.unique(names)

@@ -223,7 +223,8 @@ def _profile(frame: pl.DataFrame, data: Data) -> dict[str, Any]:
         if frame.height else {},
         "favourable": int(labels.sum()) if labels is not None else "the target does not exist yet",
         "groups": {
-            attribute: counts(derived(frame, attribute, declared))
+            attribute: counts(frame[group_column(attribute)]) if group_column(attribute) in frame.columns
+            else counts(derived(frame, attribute, declared))
             if _derivable(frame, data.column_of(attribute), isinstance(declared, Bands)) else "not derivable yet"
             for attribute, declared in data.protected.items()
         },

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 from compliance_assets.metrics import quality
 from compliance_assets.metrics.currentness import outdated_share
 from compliance_assets.metrics.drift import measure_drift
+from compliance_assets.metrics.groups import coded
 from compliance_assets.metrics.label_audit import conflicting_labels
 from compliance_assets.metrics.measurement import Measurement, MeasurementRefused
 from compliance_assets.metrics.profiles import Profile
@@ -91,7 +92,7 @@ def _terms(kwargs: Mapping[str, Any]) -> str:
 
 def _groups(frame: pl.DataFrame, data: Data) -> tuple[dict[str, pl.Series], dict[str, tuple[str, ...]]]:
     """Each protected attribute's group of every row, and the groups that were declared for it."""
-    return ({attribute: frame[group_column(attribute)] for attribute in data.protected},
+    return ({attribute: coded(attribute, {attribute: frame[group_column(attribute)]}) for attribute in data.protected},
             {attribute: group_names(declared) for attribute, declared in data.protected.items()})
 
 
@@ -99,6 +100,7 @@ def completeness(frame: pl.DataFrame, data: Data) -> Iterator[Finding]:
     """Declared columns in all rows, or in the emptiest group: gaps that gather in one group hide behind a good average."""
     if not data.completeness:
         yield Finding("completeness", Verdict.NOT_APPLICABLE, note="no bound on completeness is declared beyond the contract")
+        return
     attributes, expected = _groups(frame, data)
     for bound in data.completeness:
         for over in bound.over or ("all",):
@@ -116,6 +118,7 @@ def currentness(frame: pl.DataFrame, data: Data) -> Iterator[Finding]:
     """Ages on the declared day, in all rows or in the most outdated group; nobody's row lies in the future of that day."""
     if not data.currentness:
         yield Finding("currentness", Verdict.NOT_APPLICABLE, note="no bound on the age of rows is declared")
+        return
     attributes, expected = _groups(frame, data)
     for bound in data.currentness:
         oldest, future = timedelta(seconds=seconds_of(bound.oldest)), f"currentness.{bound.column}.after_{bound.as_of}"
@@ -137,6 +140,8 @@ def shift(work: Work, frame: pl.DataFrame, before: Callable[[str], pl.DataFrame]
     declared, rows = work.definition.system.data.shift, work.definition.system.data.rows_change
     if rows is not None:
         yield _rows_changed(work, frame, before, rows)
+    elif declared:
+        yield Finding("shift.rows", Verdict.NOT_APPLICABLE, note="no bound on the number of rows is declared")
     if not declared and rows is None:
         yield Finding("shift", Verdict.NOT_APPLICABLE, note="no bound on shift is declared")
     for place, bound in enumerate(declared):
@@ -216,6 +221,7 @@ def conflicting(frame: pl.DataFrame, data: Data, seen: Sequence[str]) -> Iterato
     """Who looks the same and is labelled differently, where that is bounded. `seen`: the columns that features come from."""
     bound = data.conflicting_labels
     if bound is None:
+        yield Finding("label.conflicting", Verdict.NOT_APPLICABLE, note="no bound on conflicting labels is declared")
         return
     attributes, expected = _groups(frame, data)
     labels = is_good(frame[data.target.column], data.target).fill_null(False).to_numpy().astype(int)
@@ -271,7 +277,9 @@ def leakage(parts: Mapping[str, pl.DataFrame], data: Data, seen: Sequence[str]) 
         wrong = int((part_of_each(part[data.split.by], data.split) != PARTS.index(name)).sum())
         yield fact(f"leakage.{name}.assignment", wrong == 0, value=wrong, bound=0, n=part.height,
                    note="rows in another part than the declared split puts them")
-    if data.identical_rows is not None:
+    if data.identical_rows is None:
+        yield Finding("leakage.identical_rows", Verdict.NOT_APPLICABLE, note="no bound on identical rows in two parts is declared")
+    else:
         try:
             yield held_against("leakage.identical_rows", quality.split_row_overlap(parts, seen), data.identical_rows)
         except MeasurementRefused as refused:

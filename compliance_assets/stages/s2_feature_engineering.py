@@ -104,11 +104,12 @@ def judge(work: Work, draft: Draft, dataset: Dataset) -> Iterator[GateReport]:
     report = parse_canonical(work.artefacts.get_bytes(Digest(value.report)))
     stored = {part: read_features(work.artefacts, value, part) for part in PARTS}
     groups = read_groups(work.artefacts, value, "train").drop(system.data.key)
+    summarised = s2_gates.summaries(stored.values(), system.features)
     findings = (
         s2_gates.schema(report, value, stored, dataset, system),
         s2_gates.registered(report, system.features),
-        s2_gates.ranges(stored, system.features),
-        s2_gates.nulls(stored, system.features),
+        s2_gates.ranges(summarised, system.features),
+        s2_gates.nulls(summarised, system.features),
         s2_gates.prohibited(system),
         s2_gates.proxies(report["proxies"], stored["train"], groups, system.features),
         s2_gates.leakage(work, dataset, stored["train"], _training_labels(work, value)),

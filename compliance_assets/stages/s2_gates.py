@@ -8,7 +8,7 @@ over numpy arrays in row order, so no figure depends on threads.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -65,10 +65,19 @@ def registered(report: Mapping[str, Any], features: Features) -> Iterator[Findin
                note="the registry that the features were computed under is the one in force")
 
 
-def ranges(stored: Mapping[str, pl.DataFrame], features: Features) -> Iterator[Finding]:
-    """Values outside the documented range or categories, over all parts; infinities count, gaps do not."""
+def summaries(stored: Iterable[pl.DataFrame], features: Features) -> dict[str, list[dict[str, Any]]]:
+    """feature -> what `summary` says of it in each part that has it; empty for one that was not computed."""
+    def of_part(frame: pl.DataFrame) -> dict[str, dict[str, Any]]:
+        return {feature.name: summary(frame[feature.name], feature) for feature in features.registry if feature.name in frame.columns}
+
+    parts = side_by_side(of_part, stored)
+    return {feature.name: [part[feature.name] for part in parts if feature.name in part] for feature in features.registry}
+
+
+def ranges(summarised: Mapping[str, Sequence[Mapping[str, Any]]], features: Features) -> Iterator[Finding]:
+    """Values outside the documented range or categories, over all parts (`summaries`); infinities count, gaps do not."""
     for feature in features.registry:
-        found = [summary(frame[feature.name], feature) for frame in stored.values() if feature.name in frame.columns]
+        found = summarised[feature.name]
         if not found:
             yield Finding(f"ranges.{feature.name}", Verdict.ERROR, note="the feature was not computed")
             continue
@@ -77,10 +86,10 @@ def ranges(stored: Mapping[str, pl.DataFrame], features: Features) -> Iterator[F
                    note=_documented(feature))
 
 
-def nulls(stored: Mapping[str, pl.DataFrame], features: Features) -> Iterator[Finding]:
-    """Missing values (null or NaN) where the registry refuses them, over all parts."""
+def nulls(summarised: Mapping[str, Sequence[Mapping[str, Any]]], features: Features) -> Iterator[Finding]:
+    """Missing values (null or NaN) where the registry refuses them, over all parts (`summaries`)."""
     for feature in features.registry:
-        found = [summary(frame[feature.name], feature) for frame in stored.values() if feature.name in frame.columns]
+        found = summarised[feature.name]
         missing, rows = sum(item["missing"] for item in found), sum(item["rows"] for item in found)
         if not found:
             yield Finding(f"nulls.{feature.name}", Verdict.ERROR, note="the feature was not computed")

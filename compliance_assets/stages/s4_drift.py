@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from compliance_assets.metrics.catalogue import METRICS
 from compliance_assets.metrics.drift import drifted_feature_share, measure_drift, prediction_flip_rate
-from compliance_assets.metrics.groups import expected_names, membership
+from compliance_assets.metrics.groups import expected_names, rows_by_group
 from compliance_assets.metrics.importance import NAMES, importance, measure_top_features
 from compliance_assets.metrics.incumbent import accuracy_change, brier_score_change, mae_change, measure_against_incumbent
 from compliance_assets.metrics.measurement import GroupMeasurement, Measurement, MeasurementRefused
@@ -68,7 +68,7 @@ def changed(seen: Holdout, past: Past, metric: str, over: str = "all") -> Measur
     if metric == "accuracy_change":
         return accuracy_change(label, decided, earlier)
     both = seen.paired(past)
-    return measure_against_incumbent([metric], label, decided, earlier, {name: column[both] for name, column in seen.groups.items()},
+    return measure_against_incumbent([metric], label, decided, earlier, {name: column.filter(both) for name, column in seen.groups.items()},
                                      [over], expected_groups=seen.expected)[0]
 
 
@@ -105,14 +105,13 @@ def _distance(seen: Holdout, past: Past, metric: Sequence[str], over: str = "all
     """
     if over == "all":
         return _between(seen, past, metric, np.ones(len(seen.label), dtype=np.bool_), np.ones(len(past.holdout.labels), dtype=np.bool_))
-    now, before = membership(over, seen.groups), membership(over, past.holdout.groups)
-    names = sorted({*map(str, now.tolist()), *expected_names(over, seen.expected)})
+    now, before = rows_by_group(over, seen.groups), rows_by_group(over, past.holdout.groups)
+    names = sorted({*now, *expected_names(over, seen.expected)})
     parts: dict[str, Measurement | None] = {}
     for name in names:
-        rows, theirs = np.asarray(now == name), np.asarray(before == name)
-        parts[name] = _between(seen, past, metric, rows, theirs) if rows.any() and theirs.any() else None
+        parts[name] = _between(seen, past, metric, now[name], before[name]) if name in now and name in before else None
     groups = tuple(GroupMeasurement(name, *((None, None, None) if one is None else (one.value, one.lower, one.upper)),
-                                    n=int(np.count_nonzero(now == name))) for name, one in parts.items())
+                                    n=int(np.count_nonzero(now[name])) if name in now else 0) for name, one in parts.items())
     direction, smallest = METRICS[metric[0]].direction, min(group.n for group in groups)
     missing = [f"{name} ({'no rows now or then' if one is None else one.note})" for name, one in parts.items()
                if one is None or one.value is None]

@@ -114,7 +114,7 @@ class Holdout:
         return rows_of(*load_features(self.work.artefacts, self.features, "holdout"))
 
     @property
-    def groups(self) -> Mapping[str, npt.NDArray[Any]]:
+    def groups(self) -> Mapping[str, pl.Series]:
         return self.rows.groups
 
     @cached_property

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from compliance_assets.metrics.calibration import measure_calibration
 from compliance_assets.metrics.catalogue import METRICS
-from compliance_assets.metrics.groups import expected_names, membership
+from compliance_assets.metrics.groups import expected_names, rows_by_group
 from compliance_assets.metrics.measurement import GroupMeasurement, Measurement
 from compliance_assets.metrics.multiclass import NAMES as OF_CLASSES
 from compliance_assets.metrics.multiclass import measure_multiclass
@@ -53,13 +53,14 @@ def over_rows(seen: Holdout, metric: str, over: str) -> Measurement:
 
 def worst_of_groups(seen: Holdout, metric: str, over: str, measure: Callable[[npt.NDArray[np.bool_]], Measurement]) -> Measurement:
     """The group that is worst off: lowest where higher is better, highest where lower is, else furthest from the ideal."""
-    member = membership(over, seen.groups)
-    names = sorted(set(member.tolist()) | set(expected_names(over, seen.expected)))
+    found = rows_by_group(over, seen.groups)
+    names = sorted({*found, *expected_names(over, seen.expected)})
     counted = seen.system.data.target.task != "regression"
     parts: dict[str, tuple[Measurement, npt.NDArray[Any]]] = {}
     for name in names:
-        rows = np.asarray(member == name)
-        parts[str(name)] = (measure(rows), seen.label[rows])
+        # A declared group that nobody belongs to has no rows.
+        rows = found[name] if name in found else np.zeros(len(seen.label), dtype=np.bool_)
+        parts[name] = (measure(rows), seen.label[rows])
     groups = tuple(GroupMeasurement(name, one.value, one.lower, one.upper, one.n, int(y.sum()) if counted else None,
                                     len(y) - int(y.sum()) if counted else None) for name, (one, y) in parts.items())
     absent = [f"{name} ({one.note})" for name, (one, _) in parts.items() if one.value is None]

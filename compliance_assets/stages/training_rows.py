@@ -14,6 +14,7 @@ import numpy as np
 from compliance_assets.errors import StageError
 from compliance_assets.evidence.artefacts import ArtefactStore
 from compliance_assets.features import registered, registry_types
+from compliance_assets.metrics.groups import coded
 from compliance_assets.stages.mitigation import Rows
 from compliance_assets.stages.s2_feature_engineering import FeatureSet, read_features, read_groups
 from compliance_assets.trust.canonical import Digest
@@ -78,7 +79,7 @@ def read_rows(artefacts: ArtefactStore, features: FeatureSet, part: Part, regist
 
 
 def rows_of(frame: pl.DataFrame, labels: Any, groups: pl.DataFrame) -> Rows:
-    """Features, labels and groups (the key, then one column for each attribute) as arrays."""
+    """Features and groups (the key, then one column for each attribute) as columns, labels and keys as arrays."""
     key, *attributes = groups.columns
-    return Rows(frame, np.asarray(labels), {name: groups[name].to_numpy() for name in attributes},
+    return Rows(frame, np.asarray(labels), {name: coded(name, {name: groups[name]}) for name in attributes},
                 groups[key].to_numpy())

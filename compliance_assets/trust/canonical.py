@@ -16,7 +16,7 @@ import math
 import os
 import re
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, Self
@@ -34,6 +34,7 @@ __all__ = [
     "decimal_string",
     "digest_of",
     "folder_digest",
+    "is_text_of",
     "parse_canonical",
     "parse_rfc3339",
     "rfc3339",
@@ -86,25 +87,44 @@ def _refuse(what: str, value: object = "") -> NoReturn:
 
 
 def _check(value: object, depth: int = 0) -> None:
-    if depth > DEEPEST_NESTING:
+    # Every signature check and every read of a record waits for this: what a list or an object holds is looked at here, and only what
+    # holds something in turn is called for.
+    if isinstance(value, dict):
+        for key in value:
+            if not isinstance(key, str) or not key.isascii():
+                _refuse("a key is not ASCII text", key)
+        items: Collection[object] = value.values()
+    elif isinstance(value, list | tuple):
+        items = value
+    else:
+        items, depth = (value,), depth - 1
+    if depth >= DEEPEST_NESTING and items:
         _refuse(f"nested deeper than {DEEPEST_NESTING} levels")
-    if value is None or isinstance(value, bool):
+    for item in items:
+        kind = type(item)
+        if kind is str:
+            # RFC 8785 hashes UTF-8; a lone surrogate has none.
+            if not item.isascii() and any("\ud800" <= letter <= "\udfff" for letter in item):  # type: ignore[attr-defined]  # it is text
+                _refuse("a string holds half of a surrogate pair", item)
+        elif kind is dict or kind is list or kind is tuple:
+            _check(item, depth + 1)
+        elif item is None or kind is bool:
+            continue
+        else:
+            _check_other(item, depth)
+
+
+def _check_other(value: object, depth: int) -> None:
+    """An integer, or something derived from what may stand in JSON."""
+    if isinstance(value, bool):
         return
     if isinstance(value, str):
-        # RFC 8785 hashes UTF-8; a lone surrogate has none.
-        if not value.isascii() and any("\ud800" <= letter <= "\udfff" for letter in value):
-            _refuse("a string holds half of a surrogate pair", value)
+        _check(str(value), depth)
     elif isinstance(value, int):
         if abs(value) > LARGEST_INTEGER:
             _refuse("an integer is beyond 2**53-1", f"{value:#x}")
-    elif isinstance(value, list | tuple):
-        for item in value:
-            _check(item, depth + 1)
-    elif isinstance(value, dict):
-        for key, item in value.items():
-            if not isinstance(key, str) or not key.isascii():
-                _refuse("a key is not ASCII text", key)
-            _check(item, depth + 1)
+    elif isinstance(value, list | tuple | dict):
+        _check(value, depth + 1)
     else:
         _refuse(f"a {type(value).__name__} is not text, integer, truth value, list or object", value)
 
@@ -116,6 +136,15 @@ def canonical_json(value: object) -> bytes:
     languages), integers beyond 2**53-1, keys that are not ASCII, and nesting deeper than 64, with `UntrustedEvidence`.
     """
     _check(value)
+    return _written(value)
+
+
+def is_text_of(text: bytes, value: object) -> bool:
+    """Whether `text`, which must be known to be canonical JSON, is that of `value`. What canonical JSON refuses has no such text."""
+    return _written(value) == text
+
+
+def _written(value: object) -> bytes:
     # Without floats and with ASCII keys this is RFC 8785's text to the byte (held against the package rfc8785 by a property test),
     # and several times as fast; every signature check and every read of a record waits for it.
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, check_circular=False).encode()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from datetime import UTC, datetime
 from typing import Any
@@ -11,16 +11,19 @@ from typing import Any
 from starlette.responses import JSONResponse, RedirectResponse, Response
 
 from compliance_assets.errors import Misused
+from compliance_assets.evidence.alerts import alerts_of, not_counted
 from compliance_assets.evidence.provenance import trace
 from compliance_assets.governance import definition_history, engineering, health, ledger_view
-from compliance_assets.governance.alerts.keeping import alerts_of
 from compliance_assets.governance.alerts.rules import RULES
 from compliance_assets.governance.artefact_view import shown_artefact
-from compliance_assets.governance.candidates import answering, candidate_at, candidates, fate, latest
+from compliance_assets.governance.candidates import answering as answering_now
+from compliance_assets.governance.candidates import candidate_at, candidates, fate, latest
 from compliance_assets.governance.dashboard.measured import measured
 from compliance_assets.governance.dashboard.measures import WINDOW
-from compliance_assets.governance.documents import KINDS, document
+from compliance_assets.governance.documents import document, documents, filing
+from compliance_assets.governance.documents.filing import Filed
 from compliance_assets.governance.documents.human_parts import written
+from compliance_assets.governance.documents.paper import Paper
 from compliance_assets.governance.finding_rows import rows
 from compliance_assets.governance.model_card import model_card
 from compliance_assets.governance.overview import newest_moment, overview
@@ -33,7 +36,7 @@ from compliance_assets.governance.verification import verify
 from compliance_assets.pipeline import River
 from compliance_assets.policy.river import RIVER, rule_named
 from compliance_assets.trust.canonical import Digest
-from compliance_assets.web.passkey_views import deciding, enrol
+from compliance_assets.web.passkey_views import answering, approving, deciding, enrol
 from compliance_assets.web.rendering import PRIVATE, RUN, page
 from compliance_assets.web.turns import turn
 
@@ -92,7 +95,7 @@ def _releases(river: River, asked: Asked, common: Mapping[str, Any]) -> Response
     listed = []
     for name in names:
         river.definition(name)
-        state, known = answering(river, name), candidates(river, name)
+        state, known = answering_now(river, name), candidates(river, name)
         start = bisect_left(known.tips, -until + 1, key=lambda tip: -tip.index) if until is not None else 0
         shown = known[start:start + PER_PAGE]
         further = shown[-1].index if start + PER_PAGE < len(known) else None
@@ -107,11 +110,13 @@ def _dashboard(river: River, asked: Asked, common: Mapping[str, Any]) -> Respons
 
 
 def _alerts(river: River, asked: Asked, common: Mapping[str, Any]) -> Response:
-    listed = []
+    listed, waiting = [], []
     for name in river.systems:
-        found = alerts_of(river, name)
-        listed.append((river.definition(name).system, [one for one in found if not one.closed], [one for one in found if one.closed]))
-    return _show("alerts.html", river, common, section="alerts", systems=listed, rules=RULES)
+        found = alerts_of(river.archive, name)
+        open_ones = [one for one in found if not one.closed]
+        waiting += open_ones
+        listed.append((river.definition(name).system, open_ones, [one for one in found if one.closed], not_counted(river.archive, name)))
+    return _show("alerts.html", river, common, section="alerts", systems=listed, rules=RULES, answers=answering(river, waiting, common))
 
 
 def _run(river: River, asked: Asked, common: Mapping[str, Any]) -> Response:
@@ -182,7 +187,12 @@ def _question(river: River, asked: Asked, common: Mapping[str, Any]) -> Response
     number, until, about = question(asked["number"]).number, _asked(asked, "as_of"), _asked(asked, "about")
     with turn("a verification of everything") if number == EVERYTHING_READ else nullcontext():
         found = ask(river, asked["system"], number, as_of=_moment(until), about=about)
-    return _show("question.html", river, common, section="questions", answer=found, questions=QUESTIONS, until=until, about=about)
+    if found.many <= PER_PAGE:
+        return _show("question.html", river, common, section="questions", answer=found, until=until, about=about, facts=found.facts)
+    before = _asked(asked, "before")
+    newest, further = found.newest(_number(before, "An entry") if before else None, PER_PAGE)
+    return _show("question.html", river, common, section="questions", answer=found, until=until, about=about, facts=found.single,
+                 before=before, newest=newest, further=further)
 
 
 def _artefact(river: River, asked: Asked, common: Mapping[str, Any]) -> Response:
@@ -192,11 +202,12 @@ def _artefact(river: River, asked: Asked, common: Mapping[str, Any]) -> Response
 def _definitions(river: River, asked: Asked, common: Mapping[str, Any]) -> Response:
     systems = [definition_history.brief(river, name) for name in river.systems]
     return _show("definitions.html", river, common, section="definitions", systems=systems,
-                 people=definition_history.trust_policies(river))
+                 people=definition_history.trust_policies(river), place=approving(river, "", common))
 
 
 def _definition(river: River, asked: Asked, common: Mapping[str, Any]) -> Response:
-    return _show("definition.html", river, common, section="definitions", **definition_history.history(river, asked["system"]))
+    return _show("definition.html", river, common, section="definitions", **definition_history.history(river, asked["system"]),
+                 place=approving(river, asked["system"], common))
 
 
 def _documents(river: River, asked: Asked, common: Mapping[str, Any]) -> Response:
@@ -204,11 +215,26 @@ def _documents(river: River, asked: Asked, common: Mapping[str, Any]) -> Respons
     for name in river.systems:
         title = river.definition(name).system.title
         try:
-            papers = [document(river, kind, name) for kind in KINDS]
-            listed.append((name, title, "", papers, written(river, name)[1]))
+            papers = documents(river, name)
+            listed.append((name, title, "", papers, written(river, name)[1], _filed(river, name, papers)))
         except Misused as nothing_yet:
-            listed.append((name, title, nothing_yet.message, [], ()))
+            listed.append((name, title, nothing_yet.message, (), (), ([], ())))
     return _show("documents.html", river, common, section="documents", systems=listed)
+
+
+def _filed(river: River, system: str, papers: Sequence[Paper]) -> tuple[list[tuple[Filed, Sequence[str] | None]], Sequence[Any]]:
+    """What was filed, the newest of each document with what one filed now would say otherwise; and what does not count."""
+    found, refused = filing.filed(river.archive, system)
+    now = {paper.kind: filing.draft_of_paper(paper) for paper in papers}
+    newest: set[str] = set()
+    said: list[tuple[Filed, Sequence[str] | None]] = []
+    for one in found:
+        first = one.kind not in newest
+        newest.add(one.kind)
+        if first and one.kind not in now:
+            now[one.kind] = filing.draft(river, one.kind, system)
+        said.append((one, filing.differences(one, now[one.kind]) if first else None))
+    return said, refused
 
 
 def _document(river: River, asked: Asked, common: Mapping[str, Any]) -> Response:

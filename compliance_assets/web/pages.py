@@ -26,7 +26,7 @@ from starlette.types import Receive, Scope, Send
 
 from compliance_assets.errors import ComplianceError, Misused
 from compliance_assets.web.desk import Desk
-from compliance_assets.web.page_views import VIEWS, View
+from compliance_assets.web.page_views import VIEWS
 from compliance_assets.web.passkey_views import ACTIONS, Action, Asker, Visit
 from compliance_assets.web.people import People
 from compliance_assets.web.project_reading import ProjectReading
@@ -83,7 +83,8 @@ class Pages:
     async def _answer(self, request: Request) -> Response:
         host = self._names.check(request.headers)
         path = read_path(request.scope["raw_path"])
-        action, parts = next(((one, found.groupdict()) for pattern, one in ACTIONS if (found := re.fullmatch(pattern, path))), (None, {}))
+        action, parts, shown_on = next(((one, found.groupdict(), again) for pattern, one, again in ACTIONS
+                                        if (found := re.fullmatch(pattern, path))), (None, {}, ""))
         check_method(request.method, path, request.headers, posts=action is not None)
         changes = request.method == "POST"
         if changes and path not in (LOGIN, LOGOUT) and action is None:
@@ -104,7 +105,7 @@ class Pages:
             return self._logout(session, changes)
         if changes and action is not None:
             form = await self._door.fields(request, from_own_page=own, largest=LARGEST_FORM)
-            return await run_in_threadpool(self._act, action, session, parts, form)
+            return await run_in_threadpool(self._act, action, session, parts, form, shown_on.format(**parts))
         return await run_in_threadpool(self._view, request, path, session)
 
     def _session(self, request: Request, own: bool, changes: bool) -> Session:
@@ -117,8 +118,11 @@ class Pages:
                           remedy="Use these pages' own forms.")
         return proxied
 
-    def _act(self, action: Action, session: Session, parts: dict[str, str], form: dict[str, str]) -> Response:
-        """A form that changes something: the one place where a refusal of it becomes a page."""
+    def _act(self, action: Action, session: Session, parts: dict[str, str], form: dict[str, str], shown_on: str) -> Response:
+        """A form that changes something: the one place where a refusal of it becomes a page.
+
+        `shown_on`: where the form stands; it is shown again there, with what was written in it, so that nothing is lost.
+        """
         common = self._common(session)
         try:
             visit = Visit(self._project.river(), self._desk, self._people, self._door.sessions, session, common)
@@ -127,26 +131,28 @@ class Pages:
             raise
         except ComplianceError as error:
             log.info("%s", json.dumps({"event": "not signed", "user": session.user.name, "rule": error.rule}))
+            if shown_on:
+                again = self._at(shown_on, {}, {**common, "given": {**form, **parts}, "not_signed": error})
+                if again.status_code == 200:
+                    again.status_code = 409
+                return again
             return page("problem.html", 409, **common, section="", title="Nothing was signed", message=error.message, rule=error.rule,
                         value=error.value[:200], remedy=error.remedy)
 
     # ------------------------------------------------------------------------------------------------------- pages
 
     def _view(self, request: Request, path: str, session: Session) -> Response:
-        common = self._common(session)
-        for pattern, view in VIEWS:
-            found = re.fullmatch(pattern, path)
-            if found is not None:
-                return self._shown(view, request, found.groupdict(), common)
-        return page("problem.html", 404, **common, section="", title="There is no such page", message="Nothing here has this address.",
-                    rule="address", value=path[:120], remedy="Start from the front page.")
+        # What stands after the ? is told apart from the address, so that it can never take the place of a checked part of it.
+        return self._at(path, {f"?{name}": value for name, value in request.query_params.items()}, self._common(session))
 
-    def _shown(self, view: View, request: Request, parts: dict[str, Any], common: dict[str, Any]) -> Response:
-        """The one place where a refusal of the house becomes a page."""
+    def _at(self, path: str, asked: dict[str, str], common: dict[str, Any]) -> Response:
+        """The page of that address; the one place where a refusal of the house becomes a page."""
+        view, parts = next(((one, found.groupdict()) for pattern, one in VIEWS if (found := re.fullmatch(pattern, path))), (None, {}))
+        if view is None:
+            return page("problem.html", 404, **common, section="", title="There is no such page", message="Nothing here has this address.",
+                        rule="address", value=path[:120], remedy="Start from the front page.")
         try:
-            river = self._project.now()
-            # What stands after the ? is told apart from the address, so that it can never take the place of a checked part of it.
-            return view(river, {**{f"?{name}": value for name, value in request.query_params.items()}, **parts}, common)
+            return view(self._project.now(), {**asked, **parts}, common)
         except ComplianceError as error:
             absent = isinstance(error, Misused)
             return page("problem.html", 404 if absent else 503, **common, section="",
@@ -155,7 +161,7 @@ class Pages:
 
     def _common(self, session: Session | None) -> dict[str, Any]:
         return {"user": session.user if session else None, "asker": Asker(session, self._door.sessions, self._people),
-                "dagster": self._dagster, "now": datetime.now(UTC), "logout": LOGOUT}
+                "dagster": self._dagster, "now": datetime.now(UTC), "logout": LOGOUT, "given": {}, "not_signed": None}
 
     def _refusal(self, request: Request, error: Refused, session: Session | None) -> Response:
         as_page = "text/html" in request.headers.get("accept", "")

@@ -1,4 +1,5 @@
-"""The pages and forms on which passkeys are used: deciding about a release, and enrolling a new one.
+"""The pages and forms on which passkeys are used: deciding about a release, approving a definition, answering an alert, and
+enrolling a new passkey.
 
 Every form carries a token of the session that it was shown in, about what it was shown for; a form without it changes nothing.
 """
@@ -7,17 +8,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from starlette.responses import RedirectResponse, Response
 
 from compliance_assets.errors import ComplianceError, Misused
+from compliance_assets.evidence.alerts import Alert
+from compliance_assets.evidence.records import Statement
 from compliance_assets.pipeline import River
 from compliance_assets.policy.rendering import passkey_line
 from compliance_assets.trust.dsse import PAYLOAD_TYPE
-from compliance_assets.web.desk import Desk, arrived, place_of
+from compliance_assets.web import desk_alerts, desk_definitions, desk_releases
+from compliance_assets.web.desk import Desk, Sheet, arrived
 from compliance_assets.web.enrolment import made, proved, sentence
 from compliance_assets.web.people import People
 from compliance_assets.web.rendering import PRIVATE, page
@@ -68,32 +72,84 @@ def deciding(river: River, system: str, shown: Mapping[str, Any], common: Common
     """What the review page needs beside the release: who has decided and is not in the ledger yet, and the form for whoever may sign."""
     asker: Asker = common["asker"]
     session = asker.session
-    waiting = [one for one in arrived(river) if one.scope.purpose == "release" and one.scope.system == system]
+    waiting = [one.body for one in arrived(river, "release", system)]
     place, form, why = None, "", ""
     if session is not None and session.person and shown["commands"]:
         try:
-            place = place_of(river, system, session.person, asker.people)
+            place = desk_releases.place_of(river, system, session.person, asker.people)
             form = asker.sessions.form_token(session, "decide", system, shown["document_digest"])
         except ComplianceError as error:
             why = str(error)
     return {"arrived": waiting, "place": place, "form": form, "no_place": why}
 
 
-def _prepare(visit: Visit, form: dict[str, str]) -> Response:
-    system = form["system"]
-    seconds = visit.seconds(form, "decide", system, form.get("shown", ""))
-    statement = visit.desk.prepare(visit.river, system, visit.session, form, seconds)
-    return page("sign.html", **visit.common, section="releases", system=system, title=visit.river.definition(system).system.title,
-                decision=statement.body.decision, body=statement.body, digest=str(statement.digest), payload=statement.payload().decode(),
-                payload_type=PAYLOAD_TYPE, party=visit.people.party, origin=visit.people.origin,
+def answering(river: River, alerts: Sequence[Alert], common: Common) -> dict[int, dict[str, Any]]:
+    """The forms of the page Alerts for whoever may sign, by the entry that opened the alert."""
+    asker: Asker = common["asker"]
+    session = asker.session
+    if session is None or not session.person or not asker.people.passkeys_of(session.person):
+        return {}
+    return {one.opened.index: {**desk_alerts.place_at(river, one, session.person),
+                               "form": asker.sessions.form_token(session, "alert", str(one.opened.index))} for one in alerts}
+
+
+def approving(river: River, system: str, common: Common) -> dict[str, Any] | None:
+    """The form with which the signed-in person approves a definition (`system`: empty for organisation.yaml); None for anybody else."""
+    asker: Asker = common["asker"]
+    session = asker.session
+    if session is None or not session.person or not asker.people.passkeys_of(session.person):
+        return None
+    place = (desk_definitions.definition_place(river, system, session.person) if system
+             else desk_definitions.trust_policy_place(river, session.person))
+    return {**place, "person": session.person, "action": f"/definitions/{system}/approve" if system else "/definitions/approve",
+            "form": asker.sessions.form_token(session, "definition", system, place["shown"])}
+
+
+def _require_person(visit: Visit) -> None:
+    if not visit.session.person:
+        raise Refused("Only a person who signed in with a passkey decides here.", status=403, rule="approver",
+                      value=visit.session.user.role.value, remedy="Sign in with your passkey, or use your SSH key on the command line.")
+
+
+def _put_before(visit: Visit, statement: Statement, sheet: Sheet) -> Response:
+    """The page on which this statement is signed; it waits at the desk."""
+    visit.desk.keep(visit.session, statement, sheet.back)
+    return page("sign.html", **visit.common, section="", sheet=sheet, body=statement.body, digest=str(statement.digest),
+                payload=statement.payload().decode(), payload_type=PAYLOAD_TYPE, party=visit.people.party, origin=visit.people.origin,
                 credentials=json.dumps(visit.people.passkeys_of(visit.session.person)),
                 form=visit.token("sign", str(statement.digest)))
 
 
+def _decide(visit: Visit, form: dict[str, str]) -> Response:
+    system = form["system"]
+    seconds = visit.seconds(form, "decide", system, form.get("shown", ""))
+    _require_person(visit)
+    statement = desk_releases.release_decision(visit.river, system, visit.session, visit.people, form, seconds)
+    return _put_before(visit, statement, desk_releases.sheet_of(visit.river, statement))
+
+
+def _answer(visit: Visit, form: dict[str, str]) -> Response:
+    seconds = visit.seconds(form, "alert", form["index"])
+    _require_person(visit)
+    statement = desk_alerts.alert_answer(visit.river, int(form["index"]), visit.session, visit.people, form, seconds)
+    return _put_before(visit, statement, desk_alerts.sheet_of(visit.river, statement))
+
+
+def _approve(visit: Visit, form: dict[str, str]) -> Response:
+    system = form["system"] if "system" in form else ""
+    seconds = visit.seconds(form, "definition", system, form.get("shown", ""))
+    _require_person(visit)
+    statement = desk_definitions.approval(visit.river, system, visit.session, visit.people, form, seconds)
+    return _put_before(visit, statement, desk_definitions.sheet_of(visit.river, statement))
+
+
+def _approve_policy(visit: Visit, form: dict[str, str]) -> Response:
+    return _approve(visit, {name: value for name, value in form.items() if name != "system"})
+
+
 def _sign(visit: Visit, form: dict[str, str]) -> Response:
     visit.seconds(form, "sign", form.get("statement", ""))
-    _, system = visit.desk.sign(visit.river, visit.session, form)
-    return RedirectResponse(f"/systems/{system}/review", status_code=303, headers=PRIVATE)
+    return RedirectResponse(visit.desk.sign(visit.river, visit.session, form), status_code=303, headers=PRIVATE)
 
 
 def enrol(river: River, asked: Mapping[str, str], common: Common) -> Response:
@@ -121,10 +177,14 @@ def _enrolled(visit: Visit, form: dict[str, str]) -> Response:
     return page("enrolled.html", **visit.common, section="", person=person, line=line, digest=hashlib.sha256(line.encode()).hexdigest())
 
 
-ACTIONS: tuple[tuple[str, Action], ...] = (
-    (r"/systems/(?P<system>[a-z][a-z0-9_]{0,62})/decide", _prepare),
-    (r"/decisions", _sign),
-    (r"/passkeys", _enrol_check),
-    (r"/passkeys/check", _enrolled),
+ACTIONS: tuple[tuple[str, Action, str], ...] = (
+    (r"/systems/(?P<system>[a-z][a-z0-9_]{0,62})/decide", _decide, "/systems/{system}/review"),
+    (r"/alerts/(?P<index>[0-9]{1,12})/answer", _answer, desk_alerts.PAGE),
+    (r"/definitions/approve", _approve_policy, desk_definitions.PAGE),
+    (r"/definitions/(?P<system>[a-z][a-z0-9_]{0,62})/approve", _approve, "/definitions/{system}"),
+    (r"/decisions", _sign, ""),
+    (r"/passkeys", _enrol_check, ""),
+    (r"/passkeys/check", _enrolled, ""),
 )
-"""Every address that takes a form, as a pattern that must fit whole."""
+"""Every address that takes a form, as a pattern that must fit whole; and the page on which the form is shown again, with what was written
+in it, where it is refused."""

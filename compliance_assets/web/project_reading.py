@@ -16,8 +16,10 @@ from pathlib import Path
 
 from compliance_assets.errors import ComplianceError
 from compliance_assets.evidence.remembered import Remembered
-from compliance_assets.governance.dashboard.history import stage_facts
 from compliance_assets.governance.dashboard.measured import measured
+from compliance_assets.governance.engineering import timings
+from compliance_assets.governance.questions.catalogue import EVERYTHING_READ, QUESTIONS, ask
+from compliance_assets.governance.stage_facts import stage_facts
 from compliance_assets.pipeline import River, open_river
 from compliance_assets.policy.browsers import DeclaredPages
 from compliance_assets.policy.definition import JUDGING_FILES, JUDGING_ROOMS, PACKAGE_ROOT, find_systems
@@ -74,11 +76,15 @@ class ProjectReading:
         return PageRiver(**{**known, "archive": river.archive.for_one_reading(remembered)})
 
     def warm(self) -> None:
-        """Verify everything and measure the dashboards, before anybody asks. What refuses here refuses again when it is asked for."""
+        """Verify everything, measure the dashboards and ask the questions, before anybody does. What refuses here refuses again then."""
         try:
             river = self.now()
             for system in river.systems:
                 measured(river, system)
+                timings(river, system)
+                for question in QUESTIONS:
+                    if question.number != EVERYTHING_READ:
+                        ask(river, system, question.number)
             gc.freeze()  # what was verified stays: looking through all of it for garbage took seconds, now and then
         except (ComplianceError, OSError) as error:
             log.warning("%s", json.dumps({"event": "not read at the start", "said": str(error)[:200]}))

@@ -24,10 +24,10 @@ from compliance_assets.governance.dashboard.history import (
     History,
     Judged,
     history_of,
-    margin_of,
 )
 from compliance_assets.governance.dashboard.kept import Kept
 from compliance_assets.governance.dashboard.summary import dashboard, of_history
+from compliance_assets.governance.stage_facts import margin_of
 from compliance_assets.pipeline import open_river
 from compliance_assets.policy.gates import Finding, Verdict
 from compliance_assets_tests.evidence.forging import simulated_rollout

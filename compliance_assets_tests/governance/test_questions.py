@@ -21,6 +21,7 @@ from compliance_assets.pipeline import River, open_river
 from compliance_assets.serving.inference_log import Decision
 from compliance_assets.serving.spec import take_snapshot
 from compliance_assets.trust.canonical import Digest, parse_rfc3339, rfc3339
+from compliance_assets.web import page_views
 from compliance_assets_tests.evidence.forging import simulated_rollout
 from compliance_assets_tests.project import GOVERNANCE, OWNER, SYSTEM, copied, decide, step
 from compliance_assets_tests.web.visitor import Visitor
@@ -132,6 +133,34 @@ def test_before_anything_was_deployed_nothing_was_in_production(river: River) ->
     answer = ask(river, SYSTEM, "E1", as_of=before - timedelta(milliseconds=1))
     assert "nothing of small_lender answered" in answer.facts[0].said and "newest candidate" in answer.version
     assert ask(river, SYSTEM, "E2", as_of=datetime(2020, 1, 1, tzinfo=UTC)).state == "unknown"
+    monitored = ask(river, SYSTEM, "E31", as_of=before - timedelta(milliseconds=1))
+    assert "monitoring: nothing is in production" in monitored.missing  # something is by now
+
+
+def test_an_answer_of_many_entries_comes_in_parts_and_none_is_left_out(river: River) -> None:
+    answer = ask(river, SYSTEM, "E32")
+    assert answer.many >= 3 and answer.single == () and [one.entry for one in answer.facts] == sorted(one.entry for one in answer.facts)
+    told: list[int] = []
+    before: int | None = None
+    while True:
+        shown, further = answer.newest(before, 2)
+        told += [one.entry for one in shown]
+        assert len({one.entry for one in shown}) <= 2
+        if further is None:
+            break
+        before = further
+    assert told == sorted((one.entry for one in answer.facts), reverse=True) and answer.newest(0, 2) == ((), None)
+
+
+def test_the_page_of_such_an_answer_says_how_many_there_are_and_leads_to_the_rest(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(page_views, "PER_PAGE", 2)
+    answer = ask(open_river(world, writer=False), SYSTEM, "E32")
+    page = Visitor(world).see(f"/systems/{SYSTEM}/questions/E32").answer.text
+    entries = sorted({one.entry for one in answer.facts}, reverse=True)
+    assert f"{answer.many} entries; the newest here" in page and f'href="/ledger/{entries[0]}"' in page and f'href="/ledger/{entries[-1]}"' not in page
+    assert f"before={entries[1]}" in page
+    older = Visitor(world).see(f"/systems/{SYSTEM}/questions/E32?before={entries[1]}").answer.text
+    assert f'href="/ledger/{entries[2]}"' in older and f'href="/ledger/{entries[0]}"' not in older and f"those before #{entries[1]} here" in older
 
 
 def test_a_person_is_found_in_exactly_one_part_and_a_stranger_in_none(river: River) -> None:
@@ -156,7 +185,7 @@ def test_an_inference_that_nobody_logged_is_unknown_and_a_logged_one_is_rebuilt(
     from compliance_assets.governance.callers import callers
     from compliance_assets.governance.monitoring import in_production
     from compliance_assets.modelfile import favourable_scores, load
-    from compliance_assets.serving.inference_log import row_digest
+    from compliance_assets.serving.row_texts import row_digest
 
     river = open_river(copied(world, tmp_path / "world"))
     assert "No inference log" in ask(river, SYSTEM, "E26", about="nobody").missing[0]

@@ -20,7 +20,8 @@ from compliance_assets.pipeline import River, open_river
 from compliance_assets.policy.system import OnDrift, Overrides
 from compliance_assets.policy.watching import is_drift
 from compliance_assets.serving import annotations
-from compliance_assets.serving.inference_log import Decision, row_digest
+from compliance_assets.serving.inference_log import Decision
+from compliance_assets.serving.row_texts import row_digest
 from compliance_assets.serving.spec import take_snapshot
 from compliance_assets.trust.canonical import Digest
 from compliance_assets_tests.evidence.forging import simulated_rollout

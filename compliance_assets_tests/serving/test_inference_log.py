@@ -5,26 +5,27 @@ from __future__ import annotations
 import dataclasses
 import json
 import threading
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from hypothesis import example, given
+from hypothesis import given
 from hypothesis import strategies as st
 
 from compliance_assets.errors import ServingError, UntrustedEvidence
 from compliance_assets.serving.inference_log import (
+    Answered,
     Decision,
     InferenceLog,
     decisions_of_request,
     input_of,
     new_decision_ids,
+    now_text,
     read_inputs,
     read_log,
-    row_digest,
-    row_digests,
 )
-from compliance_assets.trust.canonical import Digest, canonical_json, sha256_bytes
+from compliance_assets.serving.row_texts import RowTexts
 
 A_DECISION = Decision(id="a", time="2026-11-25T07:00:00.000000Z", request_id="r", row=0, model="m", release="rel",
                       environment="production", server="blue", role="answering", input="i", features="f", score="0.1",
@@ -57,13 +58,16 @@ def test_inputs_can_be_deleted_and_the_decisions_stay(tmp_path: Path) -> None:
 
 def test_a_decision_is_found_with_its_whole_request_and_its_input(tmp_path: Path) -> None:
     log = InferenceLog(tmp_path / "blue", "blue")
-    log.append(reversed(decisions(3)))
-    log.append([(dataclasses.replace(A_DECISION, id="later", request_id="r2"), {"age": 9})])
+    # Decided just before midnight, written just after.
+    at = f"{datetime.now(UTC) - timedelta(days=1):%Y-%m-%d}T23:59:59.990000Z"
+    log.append((dataclasses.replace(decision, time=at), row) for decision, row in reversed(decisions(3)))
+    log.append([(dataclasses.replace(A_DECISION, id="later", request_id="r2", time=now_text()), {"age": 9})])
     log.close()
     InferenceLog(tmp_path / "green", "green").append([(dataclasses.replace(A_DECISION, id="mirrored", role="shadow"), {"age": 0})])
     found = decisions_of_request(tmp_path, "d1")
     assert [one.id for one in found] == ["d0", "d1", "d2"]
     assert input_of(tmp_path, found[1]) == {"age": 1}
+    assert input_of(tmp_path, decisions_of_request(tmp_path, "later")[0]) == {"age": 9}
     assert [one.id for one in decisions_of_request(tmp_path, "mirrored")] == ["mirrored"]
     assert decisions_of_request(tmp_path, "d") == decisions_of_request(tmp_path, "") == ()
     for path in (tmp_path / "blue").glob("inputs-*"):
@@ -124,52 +128,50 @@ def test_only_decisions_since_a_moment_are_read(tmp_path: Path) -> None:
     assert [d.id for d in read_log(tmp_path, since="2026-11-25T08:00:00.000000Z")] == ["late"]
 
 
-_ROWS = st.dictionaries(st.text("abc", min_size=1, max_size=3),
-                        st.none() | st.booleans() | st.integers() | st.text("xyz")
-                        | st.floats(allow_nan=False, allow_infinity=False))
-
-
-_ANY_ROW = st.dictionaries(st.text(max_size=4), st.none() | st.booleans() | st.integers() | st.text(max_size=6) | st.floats(), max_size=5)
-
-
-@given(_ANY_ROW)
-@example({})
-@example({"\ue000": 1, "\U00010000": 2})
-@example({'quo"te': 'a\\"\n\x00\x7fé', "b": float("nan"), "c": -0.0})
-def test_a_rows_digest_is_that_of_its_canonical_json(row: dict[str, object]) -> None:
-    """Written out by hand for speed; the general way says the same of every row, or refuses the same."""
-    plain = {name: [type(value).__name__, repr(value)] if type(value) in (int, float) else value for name, value in row.items()}
-    try:
-        expected = sha256_bytes(canonical_json(plain))
-    except UntrustedEvidence:
-        with pytest.raises(UntrustedEvidence):
-            row_digest(row)
-        return
-    assert row_digest(row) == expected == Digest(str(expected))
-
-
-_COLUMNS = st.sampled_from([st.floats(), st.integers(), st.text(max_size=4), st.none() | st.integers(), st.booleans()])
-
-
-@given(st.data())
-def test_digests_of_many_rows_are_those_of_each_row(data: st.DataObject) -> None:
-    columns = data.draw(st.dictionaries(st.text(max_size=3), _COLUMNS, max_size=4))
-    rows = data.draw(st.lists(st.fixed_dictionaries(columns) | _ANY_ROW if data.draw(st.booleans()) else st.fixed_dictionaries(columns), max_size=4))
-    try:
-        expected = [row_digest(row) for row in rows]
-    except UntrustedEvidence:
-        with pytest.raises(UntrustedEvidence):
-            row_digests(rows)
-        return
-    assert row_digests(rows) == expected
-
-
 _WORDS = st.text(max_size=8)
 
 
 @given(st.builds(Decision, *[_WORDS] * 3, st.integers(0, 999), *[_WORDS] * 9, st.integers(0), st.dictionaries(_WORDS, _WORDS, max_size=3)))
 def test_a_line_is_the_json_of_its_decision_with_sorted_keys(decision: Decision) -> None:
     assert decision.line() == json.dumps(decision.__dict__, separators=(",", ":"), sort_keys=True).encode() + b"\n"
+
+
+_ROW = st.builds(lambda age, share, word, known: {"age": age, "share": share, 'a "word"': word, "known": known},
+                 st.integers(), st.floats() | st.none(), _WORDS, st.booleans())
+
+
+@given(st.builds(Decision, *[_WORDS] * 3, st.integers(0, 999), *[_WORDS] * 9, st.integers(0)),
+       st.lists(st.tuples(*[_WORDS] * 5, st.dictionaries(_WORDS, _WORDS, max_size=3), _ROW), max_size=5))
+def test_an_answers_lines_are_those_of_its_decisions(tmp_path_factory: pytest.TempPathFactory, shared: Decision,
+                                                     given_rows: list[tuple[str, str, str, str, str, dict[str, str], dict[str, object]]]) -> None:
+    ids, inputs, features, scores, decided, groups, rows = zip(*given_rows, strict=True) if given_rows else ((),) * 7
+    columns = {name: [row[name] for row in rows] for name in (rows[0] if rows else {})}
+    answered = Answered(
+        time=shared.time, request_id=shared.request_id, model=shared.model, release=shared.release, environment=shared.environment,
+        server=shared.server, role=shared.role, microseconds=shared.microseconds, ids=ids, inputs=inputs, features=features, scores=scores,
+        decisions=decided, monitoring=groups, sent=RowTexts(columns).sent())
+    pairs = [(dataclasses.replace(shared, id=id, row=place, input=seen, features=made, score=score, decision=decision, monitoring=group), row)
+             for place, (id, seen, made, score, decision, group, row) in enumerate(given_rows)]
+    folder = tmp_path_factory.mktemp("logs")
+    for name, write in (("alone", lambda log: log.append(pairs)), ("together", lambda log: log.append_answer(answered))):
+        log = InferenceLog(folder / name, "blue")
+        write(log)
+        log.close()
+    for kind in ("decisions", "inputs"):
+        (alone,), (together,) = (list((folder / name).glob(f"{kind}-*")) for name in ("alone", "together"))
+        assert together.read_bytes() == alone.read_bytes()
+
+
+def test_columns_of_an_answer_that_differ_in_length_are_not_written(tmp_path: Path) -> None:
+    answered = Answered("t", "r", "m", "rel", "production", "blue", "answering", 5, ids=("a", "b"), inputs=("i",) * 2, features=("f",) * 2,
+                        scores=("0.1",), decisions=("favourable",) * 2, monitoring=({}, {}), sent=("{}", "{}"))
+    log = InferenceLog(tmp_path, "blue")
+    with pytest.raises(ValueError, match="shorter"):
+        log.append_answer(answered)
+    with pytest.raises(ValueError, match="shorter"):
+        log.append_answer(dataclasses.replace(answered, scores=("0.1",) * 2, sent=("{}",)))
+    log.close()
+    assert list(read_log(tmp_path)) == [] == list(read_inputs(tmp_path))
 
 
 def test_every_decision_has_128_bits_of_its_own() -> None:
@@ -195,12 +197,3 @@ def test_a_slow_disk_is_flushed_by_two_threads_and_a_quick_one_by_one(tmp_path: 
         log.append(decisions(1))
     assert len({file for _, file in flushed}) == 2 and len(flushed) == 6, "both files, each time"
     assert [sum(name == "flush" for name, _ in flushed[start:start + 2]) for start in (0, 2, 4)] == [0, 1, 0]
-
-
-@given(_ROWS)
-def test_a_rows_digest_does_not_depend_on_the_order_of_its_keys(row: dict[str, object]) -> None:
-    assert row_digest(row) == row_digest(dict(reversed(row.items())))
-
-
-def test_a_rows_digest_tells_kinds_apart() -> None:
-    assert len({row_digest({"a": value}) for value in (1, 1.0, True, "1", None)}) == 5

@@ -12,17 +12,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 
 from compliance_assets.errors import Busy, ServingError
-from compliance_assets.serving import launching
+from compliance_assets.serving import launching, prepared
 from compliance_assets.serving.annotations import read_annotations
 from compliance_assets.serving.client import Answer, Client
 from compliance_assets.serving.inference_log import Decision, read_inputs, read_log
+from compliance_assets.serving.loading import load_served
 from compliance_assets.serving.server import PORT_TAKEN, REFUSED, listen
 from compliance_assets.serving.spec import ServerSpec, restore_snapshot
 from compliance_assets.trust.canonical import Digest, sha256_bytes
-from compliance_assets_tests.serving.small_server import COMMAND, ROW, TOKEN, SmallLender, people, taken
+from compliance_assets_tests.serving.small_server import COMMAND, ROW, TOKEN, SmallLender, ask, people, taken
 
 
 @dataclass(frozen=True)
@@ -245,6 +247,11 @@ def test_a_server_without_proof_ends_and_says_why(lender: SmallLender, tmp_path:
     ended = start(lender.spec(lender.train(99, allowed=False)), tmp_path)
     assert ended.returncode == REFUSED
     assert "may not answer in production" in json.loads(ended.stderr.splitlines()[-1])["message"]
+
+
+def test_a_servers_own_kind_of_model_is_asked_in_its_prepared_form(lender: SmallLender, model: Digest) -> None:
+    loaded = load_served(lender.spec(model), ask)
+    assert loaded.scores.__module__ == prepared.__name__ and dict(loaded.types)["guaranteed"] == pl.Boolean()
 
 
 @pytest.mark.slow

@@ -193,3 +193,14 @@ def test_what_prepares_columns_has_seen_the_training_rows_and_no_more(tmp_path: 
     assert s3_gates.fitted_on_train(scaled, 600).verdict is Verdict.FAIL
     forest = bench(tmp_path / "forest", **FOREST)
     assert forest.training_gates(forest.trained())["isolation"].findings[-1].verdict is Verdict.NOT_APPLICABLE
+
+
+def test_what_no_bound_is_declared_for_is_said_to_be_not_applicable_not_left_out(tmp_path: Path) -> None:
+    done = prepared(tmp_path)
+    for gate, id in (("label", "label.conflicting"), ("leakage", "leakage.identical_rows"), ("completeness", "completeness"),
+                     ("currentness", "currentness"), ("shift", "shift")):
+        one = found(done, gate, id)
+        assert one.verdict is Verdict.NOT_APPLICABLE and "declared" in one.note
+    shift = {"metric": "psi", "against": "production", "columns": ["age"], "at_most": 0.25, "judged_on": "point", "because": WHY}
+    done = prepared(tmp_path / "shift", **{"data.shift": [shift]})
+    assert [one.note for one in done.gates["shift"].findings if one.id == "shift.rows"] == ["no bound on the number of rows is declared"]

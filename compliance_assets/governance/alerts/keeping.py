@@ -1,4 +1,4 @@
-"""Alerts in the ledger: opened by the rules, acknowledged and closed by people with a reason. Nothing is ever taken out.
+"""Alerts in the ledger: opened by the rules, acknowledged and closed by people with their own keys. Nothing is ever taken out.
 
 The same alert is not opened twice while it is open; a closed one opens again on newer evidence only. What cannot be written, because the
 ledger itself does not verify, is still told to people.
@@ -6,55 +6,23 @@ ledger itself does not verify, is still told to people.
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from compliance_assets.errors import ComplianceError, Misused
 from compliance_assets.evidence import records
-from compliance_assets.evidence.archive import Record
-from compliance_assets.evidence.records import Statement
+from compliance_assets.evidence.alerts import Alert, alerts_of, answer_subject, shown_of
+from compliance_assets.evidence.records import Decision, Scope, Statement
 from compliance_assets.governance.alerts.rules import Found, trends
 from compliance_assets.governance.dashboard.history import history_of
+from compliance_assets.governance.deciding import require_reason
 from compliance_assets.governance.verification import verify
 from compliance_assets.pipeline import River
-from compliance_assets.trust.canonical import digest_of, rfc3339
+from compliance_assets.trust.canonical import canonical_json, digest_of, rfc3339
 
-SHORTEST_REASON = 20
+Answer = Literal["acknowledged", "closed"]
 LOOKED = "the rules"
-
-
-@dataclass(frozen=True)
-class Standing:
-    """One alert: the record that opened it, and those of what people did, if they did."""
-
-    opened: Record
-    acknowledged: Record | None
-    closed: Record | None
-
-    @property
-    def state(self) -> str:
-        return "closed" if self.closed else "acknowledged" if self.acknowledged else "open"
-
-    def as_json(self) -> dict[str, Any]:
-        body = self.opened.body
-        return {"rule": body.rule, "system": body.system, "about": body.about, "state": self.state, "said": body.said,
-                "window": body.window, "n": body.n, "statistic": dict(body.statistic), "owner": body.owner,
-                "ledger_index": self.opened.index,
-                "statement": str(self.opened.digest), "newest_entry": body.newest,
-                "opened": body.at, **{name: {"at": one.body.at, "by": one.body.by, "reason": one.body.reason, "ledger_index": one.index}
-                                      if one else None for name, one in (("acknowledged", self.acknowledged), ("closed", self.closed))}}
-
-
-def alerts_of(river: River, system: str) -> tuple[Standing, ...]:
-    """Every alert of a system, newest first."""
-    found = river.archive.of_kind("alert", system)
-    done: dict[tuple[str, str], Record] = {}
-    for record in found:
-        if record.body.event != "opened":
-            done.setdefault((record.body.original, record.body.event), record)
-    return tuple(Standing(one, done.get((str(one.digest), "acknowledged")), done.get((str(one.digest), "closed")))
-                 for one in reversed(found) if one.body.event == "opened")
 
 
 def look(river: River, system: str, *, thorough: bool) -> tuple[dict[str, object], ...]:
@@ -75,7 +43,8 @@ def trends_of_nothing(problem: str) -> tuple[Found, ...]:
 
 def _is_known(river: River, system: str, found: Found) -> bool:
     try:
-        same = [one for one in alerts_of(river, system) if (one.opened.body.rule, one.opened.body.about) == (found.rule, found.about)]
+        same = [one for one in alerts_of(river.archive, system)
+                if (one.opened.body.rule, one.opened.body.about) == (found.rule, found.about)]
     except ComplianceError:
         return False
     return any(one.closed is None or one.closed.index >= found.newest for one in same)
@@ -103,25 +72,34 @@ def _owner(river: River, system: str, rule: str) -> str:
     return ", ".join(dict.fromkeys(need.role for need in asked))
 
 
-def answer(river: River, index: int, event: Literal["acknowledged", "closed"], by: str, reason: str) -> Record:
-    """Record that a person acknowledged or closed an alert, and why. The name is given, not signed: the record says who said so."""
-    person = river.archive.in_force().person(by)
-    if len(reason.strip()) < SHORTEST_REASON:
-        raise Misused(f"A reason of at least {SHORTEST_REASON} characters belongs to it.", rule="reason", value=reason,
-                      remedy="Say what was looked at, and what was done.")
-    with river.home.lock("alerts", wait=True):
-        if index >= river.archive.ledger.size:
-            raise _no_alert(index)
+def alert_at(river: River, index: int) -> Alert:
+    """The alert that ledger entry `index` opened. Misused where it opens none."""
+    if index < river.archive.ledger.size:
         opened = river.archive.authentic(river.archive.ledger.entry(index))
-        if not isinstance(opened.body, records.Alert) or opened.body.event != "opened":
-            raise _no_alert(index)
-        now = next(one for one in alerts_of(river, opened.body.system) if one.opened.index == index)
-        if now.closed or (event == "acknowledged" and now.acknowledged):
-            raise Misused(f"Alert {index} is {now.state} already.", rule="alerts", value=now.state, remedy="Nothing was recorded.")
-        body = opened.body.model_copy(update={"event": event, "original": str(opened.digest), "by": person.id, "reason": reason.strip(),
-                                              "at": rfc3339(river.now())})
-        return river.archive.append(Statement(opened.statement.subjects, body))
+        if isinstance(opened.body, records.Alert) and opened.body.event == "opened":
+            return next(one for one in alerts_of(river.archive, opened.body.system) if one.opened.index == index)
+    raise Misused(f"Ledger entry {index} opens no alert.", rule="alerts", value=str(index), remedy="Take one from `compliance alerts`.")
 
 
-def _no_alert(index: int) -> Misused:
-    return Misused(f"Ledger entry {index} opens no alert.", rule="alerts", value=str(index), remedy="Take one from `compliance alerts`.")
+def may_answer(river: River, alert: Alert) -> frozenset[str]:
+    """The roles that may answer it: those that own it, and those that approve definitions."""
+    return alert.owners | {need.role for need in river.archive.in_force().definitions.approved_by}
+
+
+def answer_statement(river: River, index: int, event: Answer, person: str, role: str, reason: str, *, opened_seconds: int) -> Statement:
+    """What a person signs who acknowledges or closes the alert that ledger entry `index` opened, with whatever they sign."""
+    require_reason(reason)
+    alert = alert_at(river, index)
+    if alert.closed or (event == "acknowledged" and alert.acknowledged):
+        raise Misused(f"Alert {index} is {alert.state} already.", rule="alerts", value=alert.state, remedy="Nothing was signed.")
+    roles = may_answer(river, alert)
+    if role not in roles:
+        raise Misused(f"Alert {index} is answered by {', '.join(sorted(roles))}, not by {role}.", rule="owner", value=role,
+                      remedy="Have somebody of those roles answer it.")
+    opened = alert.opened.body
+    body = Decision(
+        decision="approve", person=person, role=role, scope=Scope(purpose="alert", system=opened.system, environment="", rollout=""),
+        issued=rfc3339(river.now()), expires="", definition="", trust_policy=river.organisation.digest, ledger=river.archive.head(),
+        shown=river.archive.artefacts.put_bytes(canonical_json(shown_of(alert.opened))), opened_seconds=opened_seconds,
+        rationale=reason.strip(), nonce=secrets.token_hex(16), demonstration=river.organisation.demonstration)
+    return Statement((answer_subject(event, alert.opened),), body)

@@ -10,14 +10,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from functools import lru_cache
 from typing import Any
 
 from compliance_assets.evidence import exceptions
 from compliance_assets.evidence.archive import Record
 from compliance_assets.governance.dashboard.kept import Kept, kept_of
+from compliance_assets.governance.stage_facts import StageFacts, stage_facts
 from compliance_assets.pipeline import River
-from compliance_assets.policy.gates import Finding, GateReport, Verdict
+from compliance_assets.policy.gates import Verdict
 from compliance_assets.policy.river import RIVER, rule_named
 from compliance_assets.trust.canonical import Digest, parse_rfc3339
 
@@ -190,59 +190,8 @@ def history_of(river: River, system: str) -> History:
               for record in evaluated for metric, over, value in facts[record.index].baseline),
         tuple(_staged_waiting(stages, steps, river, system)),
         river.definition(system).system.approval.valid_seconds / 3600,
-        kept_of(river, system, [(at[record.index], facts[record.index].named) for record in stages], full_records, by_output), None,
+        kept_of(river, system, [(record, at[record.index]) for record in stages], full_records, by_output), None,
         sum(_rests_on_exception(record, by_output) for record in full_records))
-
-
-def margin_of(finding: Finding) -> float | None:
-    """Distance of the judged end from the bound, in bounds: 0.1 is a tenth of the bound away from failing, negative has failed."""
-    try:
-        bound = float(finding.bound)
-        found = {"lower": finding.lower, "upper": finding.upper, "point": finding.value}[finding.judged_on]
-        distance = {">=": 1.0, "<=": -1.0}[finding.comparator] * (float(found or "nan") - bound)
-    except (KeyError, ValueError):
-        return None
-    margin = distance / (abs(bound) or 1.0)
-    return margin if margin == margin else None
-
-
-@dataclass(frozen=True, slots=True)
-class StageFacts:
-    """What the history needs of one stage record: read from it once, kept by who reads the same ledger again and again."""
-
-    at: datetime
-    seconds: float
-    """From when it started."""
-    reports: tuple[tuple[str, int, tuple[tuple[str, str], ...], Verdict, tuple[tuple[str, str], ...], float | None], ...]
-    """Gate, version, bounds, verdict, what failed, margin of each report; nothing of a stage that could not compute."""
-    baseline: tuple[tuple[str, str, float], ...]
-    """Metric, attribute, distance from the baseline."""
-    named: tuple[bytes, ...]
-    """Digests of every artefact that it names (output, files, log, environment)."""
-
-
-def stage_facts(record: Record) -> StageFacts:
-    """Read them from one stage record."""
-    body = record.body
-    reports = () if body.outcome == "error" else tuple(
-        (report.gate, report.version, _bounds(tuple(sorted((finding.id, f"{finding.comparator} {finding.bound}")
-                                                           for finding in report.findings if finding.judged_on))),
-         report.verdict, _failed(report), _margin(report)) for report in body.reports)
-    baseline: list[tuple[str, str, float]] = []
-    for report in body.reports if body.stage == "model_evaluation" and body.outcome != "error" else ():
-        for finding in report.findings if report.gate == "drift" else ():
-            if finding.id.startswith("drift.baseline.") and finding.value is not None:
-                parts = finding.id.split(".")
-                baseline.append((parts[-1], parts[2] if len(parts) > 3 else "all", float(finding.value)))
-    named = {bytes.fromhex(digest) for digest in (body.output, *body.files.values(), body.log, body.environment)}
-    at = parse_rfc3339(str(body.finished))
-    return StageFacts(at, (at - parse_rfc3339(body.started)).total_seconds(), reports, tuple(baseline), tuple(named))
-
-
-@lru_cache(maxsize=4096)
-def _bounds(found: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
-    """The same bounds as one object: thousands of verdicts share them."""
-    return found
 
 
 def _at(record: Record) -> datetime:
@@ -261,15 +210,6 @@ def _judged(stages: Iterable[tuple[Record, StageFacts]]) -> Iterable[Judged]:
             if verdict in DEFINITE and unit not in seen:
                 seen.add(unit)
                 yield Judged(rule.number, gate, version, bounds, verdict, facts.at, record.index, failed, margin)
-
-
-def _failed(report: GateReport) -> tuple[tuple[str, str], ...]:
-    parts = [finding.id.split(".") for finding in report.failures]
-    return tuple((part[1], part[-1]) if len(part) > 2 else ("all", part[-1]) for part in parts)
-
-
-def _margin(report: GateReport) -> float | None:
-    return min((margin for finding in report.findings if (margin := margin_of(finding)) is not None), default=None)
 
 
 def _exposed(steps: Iterable[Record]) -> dict[str, datetime]:

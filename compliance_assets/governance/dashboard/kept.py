@@ -10,6 +10,7 @@ from functools import cache
 from pathlib import Path
 
 from compliance_assets.evidence import anchors
+from compliance_assets.evidence.alerts import alerts_of
 from compliance_assets.evidence.archive import Record
 from compliance_assets.pipeline import River
 from compliance_assets.policy.river import rule_named, upstream_of
@@ -39,24 +40,24 @@ class Kept:
     """Ledger indices of open alerts T7."""
 
 
-def kept_of(river: River, system: str, naming: Iterable[tuple[datetime, Iterable[bytes]]], full: Iterable[Record],
+def kept_of(river: River, system: str, stages: Iterable[tuple[Record, datetime]], full: Iterable[Record],
             by_output: Mapping[str, Record]) -> Kept:
     """Look at the store, the log folders and the anchors; nothing is hashed again here (`compliance verify` does that).
 
-    `naming`: when each stage record was made, and the artefacts that it names.
+    `stages`: each stage record, and when it was made.
     """
     exists = cache(river.archive.artefacts.exists)  # one look at each artefact, this time
     since = river.now() - WINDOW
-    named = {digest.hex() for at, digests in naming if at >= since for digest in digests}
+    named = {digest for record, at in stages if at >= since
+             for digest in (record.body.output, *record.body.files.values(), record.body.log, record.body.environment)}
     rollouts = list(full)
     kept, _ = anchors.read(river.archive, river.archive.in_force())
-    alerts = [record for record in river.archive.of_kind("alert", system) if record.body.rule == "T7"]
-    closed = {record.body.original for record in alerts if record.body.event == "closed"}
+    alerts = [one.opened.index for one in reversed(alerts_of(river.archive, system)) if one.opened.body.rule == "T7" and not one.closed]
     return Kept(
         len(named), tuple(sorted(digest for digest in named if not exists(Digest.parse(digest)))), len(rollouts),
         sum(_leads_to_the_source(record, by_output, exists) for record in rollouts), river.archive.ledger.size,
         max((anchor.head.size for anchor in kept), default=None), _overdue(river, system),
-        tuple(record.index for record in alerts if record.body.event == "opened" and str(record.digest) not in closed))
+        tuple(alerts))
 
 
 def _leads_to_the_source(full: Record, by_output: Mapping[str, Record], exists: Callable[[Digest], bool]) -> bool:

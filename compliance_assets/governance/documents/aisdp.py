@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import takewhile
 
+from compliance_assets.evidence.archive import Record
 from compliance_assets.governance.charts.reading import words
 from compliance_assets.governance.documents import in_words
 from compliance_assets.governance.documents import passages as say
@@ -17,7 +19,6 @@ from compliance_assets.governance.documents.annex_iv import THRESHOLD
 from compliance_assets.governance.documents.gathered import Gathered, release_of
 from compliance_assets.governance.documents.human_parts import OLD, Part
 from compliance_assets.governance.documents.paper import Line, Point
-from compliance_assets.policy.river import rule_named
 from compliance_assets.trust.canonical import parse_rfc3339
 
 TITLE = "Status of the twelve AISDP modules"
@@ -54,11 +55,17 @@ def stale_reasons(g: Gathered, module: str) -> tuple[str, ...]:
 def _superseded(g: Gathered, assets: Sequence[str]) -> Iterator[str]:
     for asset in assets:
         record = g.record(asset)
-        newer = [one for one in g.river.archive.made_by(g.one.system, rule_named(asset).name)
-                 if record is not None and one.index > record.index and one.body.output != record.body.output]
-        if record is not None and newer:
-            yield (f"{asset.replace('_', ' ')} #{record.index} is superseded: a newer execution {newer[-1].body.outcome} at "
-                   f"{in_words.when(newer[-1].body.finished)} (#{newer[-1].index})")
+        newer = _newer(g, record) if record is not None else None
+        if record is not None and newer is not None:
+            yield (f"{asset.replace('_', ' ')} #{record.index} is superseded: a newer execution {newer.body.outcome} at "
+                   f"{in_words.when(newer.body.finished)} (#{newer.index})")
+
+
+def _newer(g: Gathered, record: Record) -> Record | None:
+    """The newest execution of the same stage after it that made something else."""
+    made = reversed(g.river.archive.made_by(g.one.system, record.body.stage))
+    since = takewhile(lambda one: one.index > record.index, made)
+    return next((one for one in since if one.body.output != record.body.output), None)
 
 
 def _old(g: Gathered, assets: Sequence[str]) -> Iterator[str]:

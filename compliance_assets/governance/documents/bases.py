@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from compliance_assets.policy.river import RIVER
+from compliance_assets.policy.river import rule_named
 from compliance_assets.trust.canonical import digest_of
 
 if TYPE_CHECKING:
@@ -57,15 +57,15 @@ def _risk(gathered: Gathered) -> Any:
     declared = _sections(gathered, ("evaluation",))
     if declared is None:
         return None
-    refused = [str(record.digest) for rule in RIVER for record in gathered.river.archive.made_by(gathered.one.system, rule.name)
-               if record.body.outcome == "failed"]
+    failed = [record for record in gathered.river.archive.stopped(gathered.one.system) if record.body.outcome == "failed"]
+    refused = [str(record.digest) for record in sorted(failed, key=lambda one: (rule_named(one.body.stage).number, one.index))]
     excepted = [str(record.digest) for record in gathered.river.archive.of_kind("exception", gathered.one.system)]
     return {**declared, "refused": refused, "excepted": excepted}
 
 
 def _deployment(gathered: Gathered) -> Any:
     environment = gathered.river.definition(gathered.one.system).system.deployment.environment
-    return [str(record.digest) for record in gathered.river.archive.deployments(environment) if record.body.system == gathered.one.system]
+    return [str(record.digest) for record in gathered.river.archive.steps(environment, gathered.one.system)]
 
 
 _BASES: Mapping[str, Callable[[Any], Any]] = {

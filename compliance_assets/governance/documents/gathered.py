@@ -12,7 +12,6 @@ from typing import Any
 
 from compliance_assets.errors import ArtefactCorrupt, Misused
 from compliance_assets.evidence.archive import Record
-from compliance_assets.evidence.records import DefinitionProposed
 from compliance_assets.governance.candidates import Candidate, Fate, answering, candidate_at, candidates, fate
 from compliance_assets.governance.charts.reading import group_words, verdict_word
 from compliance_assets.governance.documents.in_words import plain
@@ -65,14 +64,15 @@ class Gathered:
 
     def __init__(self, river: River, one: Candidate) -> None:
         self.river, self.one = river, one
+        self._stated: dict[int, Mapping[str, Any]] = {}
+        self._made: dict[str, Mapping[str, Any]] = {}
 
     # ------------------------------------------------------------------------------------------------------- sources
 
     @cached_property
     def proposal(self) -> Record | None:
         """The record that put this candidate's definition into the ledger."""
-        found = [record for record in self.river.archive.find(Digest.parse(str(self.one.tip.body.definition)), "subject:definition")
-                 if isinstance(record.body, DefinitionProposed)]
+        found = self.river.archive.proposals(Digest.parse(str(self.one.tip.body.definition)))
         return found[-1] if found else None
 
     @cached_property
@@ -136,14 +136,25 @@ class Gathered:
         if record is None or record.body.outcome == "error":
             return None
         digest = Digest.parse(record.body.output)
-        value = _inside(self.river.value(asset, digest).model_dump(), path)
+        value = _inside(self.made(asset, digest), path)
         return None if value is None else Line(what, by(value), self.from_record(record, digest))
 
     def stated(self, asset: str, what: str, *path: str, by: Wording = plain) -> Line | None:
         """A value of a stage's signed statement."""
         record = self.record(asset)
-        value = _inside(record.body.model_dump(), path) if record is not None else None
+        value = _inside(self._statement(record), path) if record is not None else None
         return None if value is None or record is None else Line(what, by(value), self.from_record(record))
+
+    def made(self, asset: str, digest: Digest) -> Mapping[str, Any]:
+        """What a stage made, as plain values."""
+        if digest not in self._made:
+            self._made[digest] = self.river.value(asset, digest).model_dump()
+        return self._made[digest]
+
+    def _statement(self, record: Record) -> Mapping[str, Any]:
+        if record.index not in self._stated:
+            self._stated[record.index] = record.body.model_dump()
+        return self._stated[record.index]
 
     def verdict(self, asset: str, gate: str) -> Line | None:
         """What a gate asks, in the definition's words, and what it said."""

@@ -136,8 +136,8 @@ def _chains(river: River, system: str,
     2. it names the version before it, and is one higher;
     3. it comes from the role that owns the part, as long as anybody holds that role.
     """
-    records = [record for record in river.archive.of_kind("decision", system) if record.body.scope.purpose == "document"
-               and (as_of is None or parse_rfc3339(record.body.issued) <= as_of)]
+    records = [record for record in river.archive.decided("document", system)
+               if as_of is None or parse_rfc3339(record.body.issued) <= as_of]
     revoked = taken_back(records)
     chains: dict[str, list[Part]] = {}
     refused: list[tuple[Record, str]] = []

@@ -171,15 +171,16 @@ class Paper:
     @property
     def digest(self) -> Digest:
         """Of everything the document says: the same evidence makes the same document."""
-        return digest_of(self._content())
+        return digest_of(self.content())
 
-    def _content(self) -> dict[str, Any]:
+    def content(self) -> dict[str, Any]:
+        """Everything the document says, and the head that it was made from."""
         return {"document": self.kind, "title": self.title, "basis": self.basis, "system": self.system, "candidate": self.candidate,
                 "demonstration": self.demonstration, "declared_in": self.declared_in, "ledger": {"size": self.entries, "root": self.root},
                 "points": [point.as_json() for point in self.points]}
 
     def as_json(self) -> dict[str, Any]:
-        return {**self._content(), "digest": self.digest, "points_filled": self.filled, "points_total": len(self.points),
+        return {**self.content(), "digest": self.digest, "points_filled": self.filled, "points_total": len(self.points),
                 "gaps": len(self.gaps), "stale": self.stale, "conformity": "not claimed"}
 
     def as_text(self) -> str:

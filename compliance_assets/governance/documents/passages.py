@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 from compliance_assets.errors import ArtefactCorrupt
@@ -171,7 +172,7 @@ def splits(g: Gathered) -> Grid | None:
     record = g.record("dataset")
     if record is None or record.body.outcome == "error":
         return None
-    value = g.river.value("dataset", Digest.parse(record.body.output)).model_dump()
+    value = g.made("dataset", Digest.parse(record.body.output))
     lines = tuple((name, in_words.counted(one["rows"]), one["logical"], one["file"]) for name, one in value["splits"].items())
     return Grid("Parts of the dataset", ("part", "rows", "digest of its rows", "sha256 of its file"), lines,
                 g.from_record(record, str(record.body.output)))
@@ -196,8 +197,7 @@ def deployments(g: Gathered, limit: int = 200) -> Iterator[Line]:
     """The newest steps that were recorded about this system in the environment it is deployed to, and how many went before them."""
     if g.declared is None:
         return
-    steps = [record for record in g.river.archive.deployments(str(g.declared["deployment"]["environment"]))
-             if record.body.system == g.one.system]
+    steps = g.river.archive.steps(str(g.declared["deployment"]["environment"]), g.one.system)
     if len(steps) > limit:
         yield Line("earlier steps", f"{len(steps) - limit} more since {in_words.when(steps[0].body.at)}, all in the ledger; "
                    f"the newest {limit} follow", g.from_record(steps[0]))
@@ -222,8 +222,8 @@ def definitions(g: Gathered) -> Iterator[Line]:
         before = f"after {proposal.body.previous[:12]}" if proposal.body.previous else "the first"
         yield Line("definition proposed", f"{digest[:12]} on {in_words.when(proposal.body.at)} by {proposal.body.proposed_by}, {before}",
                    g.from_record(proposal, str(proposal.body.parts)))
-        for decision in archive.decisions_on(digest, "definition"):
-            if decision.statement.kind == "decision" and decision.body.scope.purpose == "definition":
+        for decision in archive.decided("definition", g.one.system):
+            if decision.statement.subject("definition") == digest:
                 yield Line(f"definition {_DECIDED[decision.body.decision]}", f"{digest[:12]} on {in_words.when(decision.body.issued)} by "
                            f"{decision.body.person} ({group_words(decision.body.role)}): {decision.body.rationale}",
                            g.from_record(decision))
@@ -244,8 +244,8 @@ def approvals(g: Gathered) -> Iterator[Line]:
 
 def refusals(g: Gathered, limit: int = 20) -> Iterator[Line]:
     """What gates refused of this system, newest first, with the finding that decided."""
-    failed = [record for rule in RIVER for record in g.river.archive.made_by(g.one.system, rule.name) if record.body.outcome == "failed"]
-    for record in sorted(failed, key=lambda one: -one.index)[:limit]:
+    failed = (record for record in reversed(g.river.archive.stopped(g.one.system)) if record.body.outcome == "failed")
+    for record in islice(failed, limit):
         said = [plainly(finding, report.gate) for report in record.body.reports if report.verdict.value != "NOT_RUN"
                 for finding in report.failures]
         yield Line(f"refused at {rule_named(record.body.stage).title.lower()}", f"{in_words.when(record.body.finished)}: "

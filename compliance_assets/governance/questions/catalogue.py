@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime
 
 from compliance_assets.errors import ComplianceError, Misused
 from compliance_assets.governance.questions import of_data, of_gates, of_model, of_people, of_production, of_records
-from compliance_assets.governance.questions.answer import Answer, Fact, Gap, Question
+from compliance_assets.governance.questions.answer import Answer, Each, Fact, Gap, Question
 from compliance_assets.governance.questions.seen import Seen
 from compliance_assets.pipeline import River
 from compliance_assets.trust.canonical import rfc3339
@@ -71,17 +72,18 @@ def ask(river: River, system: str, number: str, *, as_of: datetime | None = None
     """Answer one question about a system from its records. What cannot be read is a gap of the answer, not a refusal."""
     asked = question(number)
     river.definition(system)
+    river = replace(river, archive=river.archive.one_reading())
     seen = Seen(river, system, as_of or river.now(), about.strip())
-    facts: list[Fact] = []
+    parts: list[Fact | Each] = []
     missing: list[str] = []
     try:
         for part in asked.answers(seen):
             if isinstance(part, Gap):
                 missing.append(part.missing)
             else:
-                facts.append(part)
+                parts.append(part)
     except ComplianceError as error:
         missing.append(f"the rest cannot be read: {error}")
-    if not facts and not missing:
+    if not any(isinstance(part, Fact) or part.records for part in parts) and not missing:
         missing.append("no record says anything about it")
-    return Answer(asked, system, rfc3339(seen.as_of), seen.version, tuple(facts), tuple(missing))
+    return Answer(asked, system, rfc3339(seen.as_of), seen.version, tuple(parts), tuple(missing))

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
 from compliance_assets.evidence.archive import Record
-from compliance_assets.evidence.provenance import trace
-from compliance_assets.governance.questions.answer import Gap, Part, fact
-from compliance_assets.governance.questions.seen import Seen, moment, plain
+from compliance_assets.governance.questions.answer import Each, Fact, Gap, Part, fact
+from compliance_assets.governance.questions.seen import Facts, Seen, moment, plain
 from compliance_assets.trust.canonical import Digest
 
 NO_DATASET = "no dataset of this version is on record"
@@ -87,25 +87,29 @@ def columns_of_features(seen: Seen) -> Iterator[Part]:
 
 def affected(seen: Seen) -> Iterator[Part]:
     """E6."""
-    made = _datasets(seen)
+    made = seen.by_stage("data_preparation")
     about = seen.about or (str(seen.value(seen.chain["dataset"])["source"]) if "dataset" in seen.chain else "")
     if not about:
         yield Gap("no source is on record; name one by its digest (--about)")
         return
-    resting = [one for one in made if about in (one.body.output, *one.body.files.values()) or seen.value(one)["source"].startswith(about)]
+    resting = [one for one in made if about in (one.body.output, *one.body.files.values()) or seen.source(one).startswith(about)]
     if not resting:
         yield Gap(f"no dataset on record rests on {about[:64]}")
-    for record in {one.body.output: one for one in resting}.values():
+    datasets = {one.body.output: one for one in resting}
+    for record in datasets.values():
         yield fact("dataset made from it", f"{seen.value(record)['rows']} rows", record, record.body.output)
-        for node in trace(seen.river.archive, record.body.output, seen.as_of).downstream:
-            if node.what == "candidate_model" or node.what.startswith("deployment:"):
-                named = node.record.body.model if node.what.startswith("deployment:") else node.digest
-                what = node.what.replace("candidate_model", "model trained on it").replace("_", " ")
-                yield fact(what, f"at {node.when}", node.record, named)
+    features = {one.body.output for digest in datasets for one in seen.made_from(digest, "feature_engineering")}
+    models = [one for digest in features for one in seen.made_from(digest, "model_training")]
+    files = {one.body.files["model/model.skops"] for one in models if "model/model.skops" in one.body.files}
+    deployed = [one for one in seen.deployments if one.body.model in files]
+    yield Each(sorted((*models, *deployed), key=lambda one: one.index), _affected)
 
 
-def _datasets(seen: Seen) -> list[Record]:
-    return [one for one in seen.stages if one.body.stage == "data_preparation" and one.body.outcome != "error"]
+def _affected(record: Record) -> Iterator[Fact]:
+    if record.statement.kind == "deployment":
+        yield fact(f"deployment:{record.body.action.replace('_', ' ')}", f"at {record.body.at}", record, record.body.model)
+    else:
+        yield fact("model trained on it", f"at {record.body.finished}", record, record.body.output)
 
 
 def person(seen: Seen) -> Iterator[Part]:
@@ -118,10 +122,11 @@ def person(seen: Seen) -> Iterator[Part]:
         yield Gap(NO_DATASET)
         return
     key, looked = str(seen.parts(proposal)["declaration"]["data"]["key"]), 0
-    for record in {one.body.output: one for one in _datasets(seen)}.values():
+    holds = cache(lambda digest: _holds(seen, digest, key, seen.about))  # many versions share a part
+    for record in {one.body.output: one for one in seen.by_stage("data_preparation")}.values():
         for part, name in _TABLES.items():
             digest = record.body.files[name]
-            if _holds(seen, digest, key, seen.about):
+            if holds(digest):
                 yield fact(f"used for {part}", "this key is in that part", record, digest)
                 looked = -1
             elif looked >= 0:
@@ -159,8 +164,15 @@ def holdout(seen: Seen) -> Iterator[Part]:
                 yield fact("opened in training", name, record, digest)
     mine = seen.chain["dataset"].body.files["dataset/holdout.parquet"]
     yield fact("the holdout", "its rows", seen.chain["dataset"], mine)
-    for record in seen.stages:
-        told = record.body.observations["holdout_opened"] if "holdout_opened" in record.body.observations else None
-        if told is not None and told["holdout"] == mine:
-            yield fact(f"evaluated, time {told['times']}", f"{moment(record):%Y-%m-%d %H:%M} UTC; limit: {told['limit']}", record, mine)
+    yield Each(seen.under(_holdout, mine), _evaluated)
     yield Gap("access to the files outside of the pipeline: the store's reads are not logged")
+
+
+def _holdout(record: Record, facts: Facts) -> tuple[str, ...]:
+    """Evaluations, by the holdout that they opened."""
+    return (facts(record).holdout,)
+
+
+def _evaluated(record: Record) -> Iterator[Fact]:
+    told = record.body.observations["holdout_opened"]
+    yield fact(f"evaluated, time {told['times']}", f"{moment(record):%Y-%m-%d %H:%M} UTC; limit: {told['limit']}", record, told["holdout"])

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 from compliance_assets.evidence.archive import Record
-from compliance_assets.governance.questions.answer import Gap, Part, fact
-from compliance_assets.governance.questions.seen import Seen, plain
+from compliance_assets.governance.questions.answer import Each, Fact, Gap, Part, fact
+from compliance_assets.governance.questions.seen import Facts, Seen, plain
 from compliance_assets.policy.gates import Verdict
 from compliance_assets.policy.river import RIVER, rule_named
+from compliance_assets.trust.canonical import Digest
 
 NO_EVALUATION = "no evaluation of this version is on record"
 
@@ -21,7 +24,7 @@ def thresholds(seen: Seen) -> Iterator[Part]:
         yield Gap("the definition under which it was judged was never put on record")
         return
     digest = str(proposal.statement.subject("definition"))
-    evaluated = next((one for one in seen.stages if one.body.stage == "model_evaluation" and one.body.definition == digest), None)
+    evaluated = next((one for one in seen.those(_evaluation) if one.body.definition == digest), None)
     if evaluated is not None:
         order = "before" if proposal.index < evaluated.index else "AFTER"
         yield fact("declared when", f"{proposal.body.at} by {proposal.body.proposed_by}: {order} the first evaluation under it "
@@ -42,8 +45,7 @@ def thresholds(seen: Seen) -> Iterator[Part]:
 
 def approved(seen: Seen, definition: str) -> Iterator[Part]:
     """Who decided about a definition."""
-    heard = [one for one in seen.decisions if str(one.statement.subject("definition")) == definition
-             and one.body.scope.purpose == "definition"]
+    heard = [one for one in seen.decided("definition") if str(one.statement.subject("definition")) == definition]
     for one in heard:
         yield fact("decided about it", f"{one.body.decision} by {one.body.person} ({one.body.role}) at {one.body.issued}: "
                    f"{one.body.rationale}", one, one.body.shown)
@@ -117,8 +119,7 @@ def against_replaced(seen: Seen) -> Iterator[Part]:
         for finding in report.findings:
             if report.gate == "drift" and finding.id.startswith("drift.production.") and "_change" in finding.id:
                 yield fact(finding.id, f"{finding.sentence()}; {finding.verdict.value}", record)
-    earlier = [one for one in seen.stages if one.body.stage == "model_evaluation" and one.body.inputs["candidate_model"] == replaced
-               and one.body.outcome != "error"]
+    earlier = seen.made_from(replaced, "model_evaluation")
     before = {finding.id: finding for one in earlier[-1:] for report in one.body.reports if report.gate == "fairness"
               for finding in report.findings}
     for report in record.body.reports:
@@ -126,7 +127,7 @@ def against_replaced(seen: Seen) -> Iterator[Part]:
             if report.gate == "fairness" and finding.id in before:
                 yield fact(f"{finding.id}: now", finding.sentence(), record)
                 yield fact(f"{finding.id}: of the replaced", before[finding.id].sentence(), earlier[-1])
-    heard = [one for one in seen.decisions if one.statement.subject("evaluation-report") == record.body.output]
+    heard = seen.until(seen.river.archive.decisions_on(Digest.parse(record.body.output), "evaluation-report"))
     for one in heard:
         yield fact("said for it", f"{one.body.person}: {one.body.rationale}", one, one.body.shown)
     if not heard:
@@ -135,18 +136,27 @@ def against_replaced(seen: Seen) -> Iterator[Part]:
 
 def refused(seen: Seen) -> Iterator[Part]:
     """E16."""
-    found = [one for one in seen.stages if one.body.outcome != "passed"]
-    for record in found:
-        failing = [f"{report.gate}: {'; '.join(finding.sentence() for finding in report.failures)}" for report in record.body.reports
-                   if not report and report.verdict is not Verdict.NOT_RUN]
-        said = "; ".join(failing) if record.body.outcome == "failed" else "could not be computed"
-        after = next((one for one in seen.stages if one.index > record.index), None)
-        then = f"next: entry {after.index}, {after.body.stage.replace('_', ' ')} {after.body.outcome}, launched by {after.body.launcher}" \
-            if after is not None else "nothing was run afterwards"
-        yield fact(f"{rule_named(record.body.stage).title}, {record.body.finished}", f"{said}; {then}", record, record.body.output)
+    found = seen.those(_stopped)
+    yield Each(found, partial(_refused, seen))
     nothing = seen.none("nothing was refused", "no stage record of this system failed") if not found else None
     if nothing is not None:
         yield nothing
+
+
+def _stopped(record: Record, facts: Facts) -> bool:
+    return bool(record.body.outcome != "passed")
+
+
+def _refused(seen: Seen, record: Record) -> Iterator[Fact]:
+    failing = [f"{report.gate}: {'; '.join(finding.sentence() for finding in report.failures)}" for report in record.body.reports
+               if not report and report.verdict is not Verdict.NOT_RUN]
+    said = "; ".join(failing) if record.body.outcome == "failed" else "could not be computed"
+    place = bisect_right(seen.stages, record.index, key=lambda one: one.index)
+    then = "nothing was run afterwards"
+    if place < len(seen.stages):
+        after = seen.stages[place]
+        then = f"next: entry {after.index}, {after.body.stage.replace('_', ' ')} {after.body.outcome}, launched by {after.body.launcher}"
+    yield fact(f"{rule_named(record.body.stage).title}, {record.body.finished}", f"{said}; {then}", record, record.body.output)
 
 
 def exceptions(seen: Seen) -> Iterator[Part]:
@@ -182,7 +192,17 @@ def order(seen: Seen) -> Iterator[Part]:
         yield fact(rule.title, f"{'after' if record.index > before else 'BEFORE'} the stage before it; {gates}{left_out}; "
                    f"inputs {', '.join(sorted(record.body.inputs)) or 'none'}", record, record.body.output)
         before = record.index
-    loose = [one for one in seen.stages if not one.body.definition_in_force]
-    for one in loose:
-        yield fact("under a definition that was not in force", f"{one.body.stage.replace('_', ' ')}, {one.body.finished}", one,
-                   one.body.definition)
+    yield Each(seen.those(_not_in_force), _unapproved)
+
+
+def _not_in_force(record: Record, facts: Facts) -> bool:
+    return not record.body.definition_in_force
+
+
+def _unapproved(one: Record) -> Iterator[Fact]:
+    yield fact("under a definition that was not in force", f"{one.body.stage.replace('_', ' ')}, {one.body.finished}", one,
+               one.body.definition)
+
+
+def _evaluation(record: Record, facts: Facts) -> bool:
+    return bool(record.body.stage == "model_evaluation")

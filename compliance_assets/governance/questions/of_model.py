@@ -7,9 +7,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from compliance_assets.evidence.archive import Record
-from compliance_assets.governance.questions.answer import Gap, Part, fact
+from compliance_assets.governance.questions.answer import Each, Fact, Gap, Part, fact
 from compliance_assets.governance.questions.seen import Seen, plain
-from compliance_assets.policy.river import RIVER
 from compliance_assets.trust.canonical import Digest
 
 NO_MODEL = "no model of this version is on record"
@@ -69,11 +68,13 @@ def alternatives(seen: Seen) -> Iterator[Part]:
     for place, trial in enumerate(filed["trials"]):
         yield fact(f"trial {place + 1}", plain(trial), record, digest)
     yield fact("why this kind of model", filed["rationale"], record, digest)
-    others = {one.body.output: one for one in seen.stages if one.body.stage == "model_training" and one.body.outcome != "error"
-              and one.body.output != record.body.output}
-    for other in others.values():
-        yield fact("another candidate", f"trained {other.body.finished}, {other.body.outcome}", other, other.body.output)
+    others = {one.body.output: one for one in seen.by_stage("model_training") if one.body.output != record.body.output}
+    yield Each(sorted(others.values(), key=lambda one: one.index), _other)
     yield Gap("alternatives that were considered outside of the pipeline")
+
+
+def _other(record: Record) -> Iterator[Fact]:
+    yield fact("another candidate", f"trained {record.body.finished}, {record.body.outcome}", record, record.body.output)
 
 
 def components(seen: Seen) -> Iterator[Part]:
@@ -100,13 +101,15 @@ def _environment(seen: Seen, record: Record) -> dict[str, Any]:
 def shared(seen: Seen) -> Iterator[Part]:
     """E34: every declared system, with the versions of one library (--about), or the digest of all its libraries."""
     for name in seen.river.systems:
-        evaluations = seen.until(record for rule in RIVER if rule.name == "model_evaluation"
-                                 for record in seen.river.archive.made_by(name, rule.name) if record.body.outcome != "error")
+        evaluations = Seen(seen.river, name, seen.as_of).by_stage("model_evaluation")
         if not evaluations:
             yield Gap(f"{name}: it was never evaluated")
             continue
-        before = ""
+        before = environment = ""
         for record in evaluations:
+            if record.body.environment == environment:
+                continue  # the same digest: the same libraries
+            environment = record.body.environment
             libraries = _environment(seen, record)["libraries"]
             said = [one for one in libraries if one.partition("==")[0] == seen.about.lower()] if seen.about else [record.body.environment]
             version = ", ".join(said) or f"{seen.about} is no component of it"

@@ -6,11 +6,12 @@ from collections.abc import Iterator
 
 from compliance_assets.evidence.archive import Record
 from compliance_assets.evidence.conditions import conditions_of
-from compliance_assets.governance.questions.answer import Gap, Part, fact
+from compliance_assets.governance.questions.answer import Each, Fact, Gap, Part, fact
 from compliance_assets.governance.questions.of_gates import approved
-from compliance_assets.governance.questions.seen import Seen
+from compliance_assets.governance.questions.seen import Facts, Seen
+from compliance_assets.governance.stage_facts import distances
 from compliance_assets.policy.change import changes, class_of, direction_of
-from compliance_assets.trust.canonical import parse_rfc3339
+from compliance_assets.trust.canonical import Digest, parse_rfc3339
 
 LATE = parse_rfc3339("2027-12-02T00:00:00Z")
 """Art. 111(2) as amended: from here on a significant change of the design brings an older system under the Act."""
@@ -27,7 +28,7 @@ def approval(seen: Seen) -> Iterator[Part]:
     launchers = sorted({one.body.launcher for one in seen.chain.values()})
     authors = sorted({author for one in seen.chain.values() for author in one.body.code.authors})
     names = {person.id: {*person.launchers, *person.git} for person in seen.river.archive.in_force().people}
-    for one in (one for one in seen.decisions if one.digest in value["decisions"]):
+    for one in seen.until(found for digest in value["decisions"] for found in seen.river.archive.find(Digest.parse(digest), "statement")):
         body = one.body
         yield fact(f"{body.decision} by {body.person}", f"as {body.role} at {body.issued}: {body.rationale}", one, body.shown)
         yield fact(f"{body.person}: time", f"the evidence was open for {body.opened_seconds} seconds before", one, body.shown)
@@ -75,16 +76,17 @@ def _difference(seen: Seen, old: Record, new: Record) -> Iterator[Part]:
 
 def changes_since(seen: Seen) -> Iterator[Part]:
     """E22: since the version that was first in production, the baseline on record."""
-    first = next((one for one in seen.steps if one.body.action == "full_rollout"), None)
+    first = next(iter(seen.acted("full_rollout")), None)
     if first is None:
         yield Gap("nothing was in production, so there is no baseline to count from")
         return
     yield fact("counted from", f"the first full rollout, {first.body.at}", first, first.body.definition)
     base = seen.proposal(first.body.definition)
     later = [one for one in seen.definitions if one.index > first.index]
+    parts = seen.parts(base) if base is not None and later else None
     for one in later:
-        if base is not None:
-            found = changes(seen.parts(base), seen.parts(one))
+        if parts is not None:
+            found = changes(parts, seen.parts(one))
             yield fact(f"definition proposed {one.body.at}", f"{direction_of(found)}, class proposed by the rules: "
                        f"{class_of(found).value}; " + "; ".join(change.sentence() for change in found[:5]), one,
                        str(one.statement.subject("definition")))
@@ -102,29 +104,32 @@ def envelope(seen: Seen) -> Iterator[Part]:
 
 def drift_since(seen: Seen) -> Iterator[Part]:
     """E24: each evaluation's distance from the baseline, as its drift gate found it."""
-    told = False
-    for record in (one for one in seen.stages if one.body.stage == "model_evaluation" and one.body.outcome != "error"):
-        for report in record.body.reports:
-            for finding in report.findings:
-                if finding.id.startswith("drift.baseline.") and finding.value is not None:
-                    told = True
-                    yield fact(finding.id, f"{finding.sentence()}; evaluated {record.body.finished}", record, record.body.output)
-    if not told:
+    found = seen.those(_compared)
+    yield Each(found, _distances)
+    if not found:
         yield Gap("a distance from the baseline: no evaluation had one to be compared with")
+
+
+def _compared(record: Record, facts: Facts) -> bool:
+    return bool(facts(record).baseline)
+
+
+def _distances(record: Record) -> Iterator[Fact]:
+    for finding in distances(record):
+        yield fact(finding.id, f"{finding.sentence()}; evaluated {record.body.finished}", record, record.body.output)
 
 
 def service(seen: Seen) -> Iterator[Part]:
     """E25."""
-    full = [one for one in seen.steps if one.body.action == "full_rollout"]
+    full = seen.acted("full_rollout")
     if full:
         yield fact("first in production", f"{full[0].body.at} in {full[0].body.environment}", full[0], full[0].body.model)
     else:
         nothing = seen.none("in production", "it never was")
         if nothing is not None:
             yield nothing
-    for one in seen.steps:
-        if one.body.action == "decommissioned":
-            yield fact("taken out of service", f"{one.body.at}: {one.body.reason}", one)
+    for one in seen.acted("decommissioned"):
+        yield fact("taken out of service", f"{one.body.at}: {one.body.reason}", one)
     late = [one for one in seen.definitions if parse_rfc3339(one.body.at) >= LATE]
     for one in late:
         yield fact("definition proposed after 2 December 2027", one.body.at, one, str(one.statement.subject("definition")))

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterator
+from functools import partial
 
 from compliance_assets.errors import ComplianceError
-from compliance_assets.governance.questions.answer import Gap, Part, fact
+from compliance_assets.evidence.alerts import Alert, alerts_at
+from compliance_assets.evidence.archive import Record
+from compliance_assets.governance.questions.answer import Each, Fact, Gap, Part, fact
 from compliance_assets.governance.questions.seen import Seen, plain
 
 NEVER = "no deployment of this system is on record"
@@ -94,18 +98,8 @@ def inference(seen: Seen) -> Iterator[Part]:
 
 def incidents(seen: Seen) -> Iterator[Part]:
     """E27."""
-    found = [one for one in seen.steps if one.body.action in ("aborted", "rolled_back", "withdrawn")]
-    for record in found:
-        body = record.body
-        started = next((one for one in reversed(seen.steps) if one.index < record.index and one.body.action != body.action), None)
-        step = f"{started.body.action.replace('_', ' ')} at {started.body.at} (entry {started.index})" if started else "none"
-        yield fact(body.action.replace("_", " "), f"{body.at} by {body.launcher}: {body.reason or 'no reason recorded'}; the step before "
-                   f"it: {step}", record, body.model)
-        for name, said in sorted(body.evidence.items()):
-            yield fact(f"kept with it: {name.replace('_', ' ')}", plain(said)[:500], record)
-        reviews = [one for one in seen.decisions if str(one.statement.subject("return")) == str(record.digest)]
-        for one in reviews:
-            yield fact("reviewed afterwards", f"{one.body.decision} by {one.body.person}: {one.body.rationale}", one)
+    found = seen.undone
+    yield Each(found, partial(_incident, seen))
     if not found:
         nothing = seen.none("incidents", "no rollout was aborted, rolled back or withdrawn")
         if nothing is not None:
@@ -116,17 +110,30 @@ def incidents(seen: Seen) -> Iterator[Part]:
         yield Gap("when each incident was first noticed: a record begins with the act, not with the suspicion")
 
 
+def _incident(seen: Seen, record: Record) -> Iterator[Fact]:
+    body = record.body
+    place = bisect_left(seen.steps, record.index, key=lambda one: one.index)
+    started = next((seen.steps[at] for at in range(place - 1, -1, -1) if seen.steps[at].body.action != body.action), None)
+    step = f"{started.body.action.replace('_', ' ')} at {started.body.at} (entry {started.index})" if started else "none"
+    yield fact(body.action.replace("_", " "), f"{body.at} by {body.launcher}: {body.reason or 'no reason recorded'}; the step before "
+               f"it: {step}", record, body.model)
+    for name, said in sorted(body.evidence.items()):
+        yield fact(f"kept with it: {name.replace('_', ' ')}", plain(said)[:500], record)
+    for one in seen.decided("return"):
+        if str(one.statement.subject("return")) == str(record.digest):
+            yield fact("reviewed afterwards", f"{one.body.decision} by {one.body.person}: {one.body.rationale}", one)
+
+
 def monitoring(seen: Seen) -> Iterator[Part]:
     """E31: what was acted on is in the ledger; the log of answers is read as it lies."""
-    from compliance_assets.governance.monitoring import in_production as answering
     from compliance_assets.governance.monitoring import labelled, overrides
 
-    alerts = seen.until(seen.river.archive.of_kind("alert", seen.system))
-    for record in alerts:
-        body = record.body
-        yield fact(f"alert {body.rule} {body.event}", f"{body.at}: {body.said}", record)
-    slot = answering(seen.river, seen.system)
-    if slot is None:
+    alerts = alerts_at(seen.river.archive, seen.system, seen.as_of)
+    yield Each(tuple(alert.opened for alert in reversed(alerts)), _alert)
+    answers = {one.index: (alert, one) for alert in alerts for one in (alert.acknowledged, alert.closed) if one is not None}
+    yield Each(tuple(answers[index][1] for index in sorted(answers)), lambda one: _answered(answers[one.index][0], one))
+    slot = seen.state.production
+    if slot is None or slot.system != seen.system:
         yield Gap("monitoring: nothing is in production")
         return
     record = next(one for one in reversed(seen.steps) if one.body.approval == slot.approval)
@@ -138,8 +145,7 @@ def monitoring(seen: Seen) -> Iterator[Part]:
         return
     yield fact("answers logged", f"{of} by the version that entry {record.index} let answer, {against} overridden by people, "
                f"{labels} with a known outcome", record, slot.model)
-    for one in (one for one in seen.steps if one.body.action in ("aborted", "rolled_back", "withdrawn")):
-        yield fact("acted on", f"{one.body.action.replace('_', ' ')} at {one.body.at}: {one.body.reason or 'no reason recorded'}", one)
+    yield Each(seen.undone, _acted_on)
     if not alerts:
         nothing = seen.none("alerts", "none of this system is on record")
         if nothing is not None:
@@ -147,19 +153,34 @@ def monitoring(seen: Seen) -> Iterator[Part]:
     yield Gap("tickets and reports to authorities (Art. 20, 72, 73): they live outside of these records")
 
 
+def _alert(record: Record) -> Iterator[Fact]:
+    yield fact(f"alert {record.body.rule} opened", f"{record.body.at}: {record.body.said}", record)
+
+
+def _answered(alert: Alert, record: Record) -> Iterator[Fact]:
+    body, event = record.body, "closed" if record is alert.closed else "acknowledged"
+    yield fact(f"alert {alert.opened.body.rule} {event}", f"{body.issued} by {body.person} as {body.role}, who signed: {body.rationale}",
+               record)
+
+
+def _acted_on(one: Record) -> Iterator[Fact]:
+    yield fact("acted on", f"{one.body.action.replace('_', ' ')} at {one.body.at}: {one.body.reason or 'no reason recorded'}", one)
+
+
 def rollouts(seen: Seen) -> Iterator[Part]:
     """E32."""
     if not seen.steps:
         yield Gap(NEVER)
         return
-    for record in seen.steps:
-        body = record.body
-        if body.action not in ("shadow_started", "canary_started", "full_rollout", "aborted"):
-            continue
-        share = f", {float(body.share):.0%} of requests" if body.action == "canary_started" and body.share else ""
-        yield fact(body.action.replace("_", " "), f"{body.at} in {body.environment}{share}{'; ' + body.reason if body.reason else ''}",
-                   record, body.model)
-        if "judged" in body.evidence:
-            judged = body.evidence["judged"]
-            yield fact("the step before it was judged", f"{judged['verdict']}: {plain(judged['findings'])[:500]}", record)
+    yield Each(seen.acted("shadow_started", "canary_started", "full_rollout", "aborted"), _step)
     yield Gap("which persons met a canary: the inference log holds who answered each request, and no ledger entry names a person")
+
+
+def _step(record: Record) -> Iterator[Fact]:
+    body = record.body
+    share = f", {float(body.share):.0%} of requests" if body.action == "canary_started" and body.share else ""
+    yield fact(body.action.replace("_", " "), f"{body.at} in {body.environment}{share}{'; ' + body.reason if body.reason else ''}",
+               record, body.model)
+    if "judged" in body.evidence:
+        judged = body.evidence["judged"]
+        yield fact("the step before it was judged", f"{judged['verdict']}: {plain(judged['findings'])[:500]}", record)

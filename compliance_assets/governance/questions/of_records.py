@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from compliance_assets.evidence import anchors
+from compliance_assets.evidence.archive import Record
 from compliance_assets.governance.documents.human_parts import written
-from compliance_assets.governance.questions.answer import Gap, Part, fact
-from compliance_assets.governance.questions.seen import Seen, plain
+from compliance_assets.governance.questions.answer import Each, Fact, Gap, Part, fact
+from compliance_assets.governance.questions.seen import Facts, Seen, plain
 from compliance_assets.trust.canonical import sha256_file
+
+_GROUPS = ".groups.parquet"
 
 
 def special_categories(seen: Seen) -> Iterator[Part]:
@@ -18,15 +21,26 @@ def special_categories(seen: Seen) -> Iterator[Part]:
         data = seen.parts(proposal)["declaration"]["data"]
         yield fact("protected attributes declared", plain(sorted(data["protected"])), proposal)
         yield fact("personal data declared", plain(data["provenance"]["contains_personal_data"]), proposal)
-    for record in seen.stages:
-        groups = {name: digest for name, digest in record.body.files.items() if name.endswith(".groups.parquet")}
-        for name, digest in groups.items():
-            yield fact("groups written by", f"{record.body.launcher} at {record.body.finished}: {name}", record, digest)
-        if record.body.stage == "model_evaluation" and record.body.outcome != "error":
-            yield fact("groups read by", f"{record.body.launcher} at {record.body.finished}, to judge fairness", record)
+    yield Each(seen.those(_touched), _accesses)
     yield Gap("readings outside of the pipeline are not logged")
     yield Gap("whether these are special categories of personal data (Art. 9 GDPR): nobody declares it")
     yield Gap("deletion: artefacts are kept whole; only inference inputs are deleted, and the sealed day's manifest says so")
+
+
+def _touched(record: Record, facts: Facts) -> bool:
+    return _judged_fairness(record) or any(name.endswith(_GROUPS) for name in record.body.files)
+
+
+def _judged_fairness(record: Record) -> bool:
+    return bool(record.body.stage == "model_evaluation" and record.body.outcome != "error")
+
+
+def _accesses(record: Record) -> Iterator[Fact]:
+    for name, digest in record.body.files.items():
+        if name.endswith(_GROUPS):
+            yield fact("groups written by", f"{record.body.launcher} at {record.body.finished}: {name}", record, digest)
+    if _judged_fairness(record):
+        yield fact("groups read by", f"{record.body.launcher} at {record.body.finished}, to judge fairness", record)
 
 
 def integrity(seen: Seen) -> Iterator[Part]:
@@ -86,15 +100,19 @@ def not_recorded(seen: Seen) -> Iterator[Part]:
     archive = seen.river.archive
     first = archive.authentic(archive.ledger.entry(0))
     yield fact("records begin", f"{first.body.at}; nothing before it is on record, and nothing is written back", first)
-    mine = next(iter(sorted((*seen.stages, *seen.definitions), key=lambda one: one.index)), None)
+    mine = min((found[0] for found in (seen.stages, seen.definitions) if found), key=lambda one: one.index, default=None)
     if mine is not None:
         yield fact(f"records of {seen.system} begin", str(mine.body.finished if hasattr(mine.body, "finished") else mine.body.at), mine)
     for said in NOT_COVERED:
         yield fact("not covered", said, first)
-    loose = [one for one in seen.stages if not one.body.code.under_version_control]
+    loose = seen.those(_uncommitted)
     if loose:
         yield fact("without version control", f"{len(loose)} stage records name no commit; the first is this", loose[0])
     for said in ("the member states and persons that are concerned", "tickets, reports to authorities and the conformity assessment",
                  "readings of stored data outside of the pipeline", "known vulnerabilities of components",
                  "which findings an approver opened", "when an incident was first noticed"):
         yield fact("not recorded", said, first)
+
+
+def _uncommitted(record: Record, facts: Facts) -> bool:
+    return not record.body.code.under_version_control

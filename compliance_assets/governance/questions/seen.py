@@ -3,19 +3,48 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from bisect import bisect_right
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cached_property
+from functools import cached_property, partial
+from itertools import accumulate
 from typing import Any
 
-from compliance_assets.evidence.archive import Record
+from compliance_assets.evidence import records
+from compliance_assets.evidence.archive import List, Record, environment_lists, in_order, kind_list, stage_lists
 from compliance_assets.evidence.deployments import DesiredState, desired_state
 from compliance_assets.evidence.records import DefinitionProposed
 from compliance_assets.governance.questions.answer import Fact, fact
+from compliance_assets.governance.stage_facts import StageFacts, stage_facts
 from compliance_assets.pipeline import River
 from compliance_assets.policy.river import RIVER, rule_named
 from compliance_assets.trust.canonical import Digest, parse_canonical
+
+Facts = Callable[[Record], StageFacts]
+Fits = Callable[[Record, Facts], bool]
+Filing = Callable[[Record, Facts], Iterable[Hashable]]
+"""Under which names a stage record is filed, from its words and facts alone."""
+
+
+@dataclass(frozen=True)
+class Past:
+    """Records oldest first, and at each the newest moment that it or one before it names: clocks differ, and people date for themselves."""
+
+    records: tuple[Record, ...] = ()
+    newest: tuple[datetime, ...] = ()
+
+    def and_then(self, new: Sequence[Record]) -> Past:
+        """These and newer ones."""
+        later = accumulate((*self.newest[-1:], *map(moment, new)), max)
+        return Past((*self.records, *new), (*self.newest[:-1], *later))
+
+    def until(self, as_of: datetime) -> tuple[Record, ...]:
+        """Those that were made by then: all of them, as a rule."""
+        surely = bisect_right(self.newest, as_of)
+        if surely == len(self.records):
+            return self.records
+        return (*self.records[:surely], *(one for one in self.records[surely:] if one.moment <= as_of))
 
 
 @dataclass(frozen=True)
@@ -29,50 +58,86 @@ class Seen:
 
     def until(self, found: Iterable[Record]) -> tuple[Record, ...]:
         """Those that were made by then, oldest first."""
-        return tuple(sorted((one for one in found if moment(one) <= self.as_of), key=lambda one: one.index))
+        return Past().and_then(sorted(found, key=lambda one: one.index)).until(self.as_of)
 
-    def _listed(self, name: str, read: Callable[[], Iterable[Record]]) -> tuple[Record, ...]:
-        """As `until` of a list of records: the list as it is, where all of it was made by then."""
-        whole, newest = self.river.archive.derived(("seen", name, self.system), lambda: _in_order(read()))
-        return whole if newest is None or newest <= self.as_of else self.until(whole)
+    def _past(self, lists: Sequence[List]) -> Past:
+        return self.river.archive.grown(("past", *lists), lists, _longer)
+
+    def under(self, filing: Filing, name: Hashable) -> tuple[Record, ...]:
+        """The stage records that `filing` files under `name`, oldest first. Each record is filed once, however often that is asked."""
+        return self._under(filing, name, stage_lists(self.system))
+
+    def _under(self, filing: Filing, name: Hashable, lists: Sequence[List]) -> tuple[Record, ...]:
+        archive = self.river.archive
+        filed = archive.grown(("filed", filing, *lists), lists, partial(_filed, filing, lambda record: archive.fact(record, stage_facts)))
+        return filed[name].until(self.as_of) if name in filed else ()
+
+    def those(self, fits: Fits) -> tuple[Record, ...]:
+        """The stage records that fit, oldest first. Each is looked at once, as in `under`."""
+        return self.under(_Fitting(fits), True)
+
+    def by_stage(self, stage: str) -> tuple[Record, ...]:
+        """Everything that a stage made, oldest first."""
+        return self.under(_stage, stage)
+
+    def made(self, digest: str) -> tuple[Record, ...]:
+        """The stage records that made this."""
+        return self.under(_output, digest)
+
+    def made_from(self, digest: str, stage: str) -> tuple[Record, ...]:
+        """What a stage made from this."""
+        return self.under(_inputs, (digest, stage))
 
     @cached_property
     def stages(self) -> tuple[Record, ...]:
         """Every stage record of the system."""
-        archive = self.river.archive
-        return self._listed("stages", lambda: (record for rule in RIVER for record in archive.made_by(self.system, rule.name)))
-
-    @cached_property
-    def by_output(self) -> Mapping[str, list[Record]]:
-        """The stage records that made something, by what they made."""
-        archive, stages = self.river.archive, self.stages
-        whole, _ = archive.derived(("seen", "stages", self.system), lambda: _in_order(stages))
-        return archive.derived(("seen", "outputs", self.system), lambda: _outputs(stages)) if whole is stages else _outputs(stages)
+        return self._past(stage_lists(self.system)).until(self.as_of)
 
     @cached_property
     def environment(self) -> str:
         return self.river.definition(self.system).system.deployment.environment
 
     @cached_property
-    def all_steps(self) -> tuple[Record, ...]:
-        """Every deployment step in the environment that the system is deployed to."""
-        return self._listed(f"steps in {self.environment}", lambda: self.river.archive.deployments(self.environment))
-
-    @cached_property
     def steps(self) -> tuple[Record, ...]:
-        return tuple(record for record in self.all_steps if record.body.system == self.system)
+        """Every deployment step of the system in the environment that it is deployed to."""
+        return self._under(_system, self.system, environment_lists(self.environment))
+
+    def acted(self, *actions: str) -> tuple[Record, ...]:
+        """Those of these actions."""
+        return in_order(self._under(_action, (self.system, action), environment_lists(self.environment)) for action in actions)
 
     @cached_property
     def state(self) -> DesiredState:
-        return desired_state(self.environment, self.all_steps)
+        """What should have answered there then."""
+        past = self._past(environment_lists(self.environment))
+        steps = past.until(self.as_of)
+        return self.river.archive.state(self.environment) if steps is past.records else desired_state(self.environment, steps)
 
     @cached_property
     def decisions(self) -> tuple[Record, ...]:
-        return self._listed("decisions", lambda: self.river.archive.of_kind("decision", self.system))
+        return self._past([kind_list("decision", self.system)]).until(self.as_of)
+
+    @cached_property
+    def deployments(self) -> tuple[Record, ...]:
+        """Every deployment step of the system, in whichever environment."""
+        return self._past([kind_list("deployment", self.system)]).until(self.as_of)
+
+    @cached_property
+    def undone(self) -> tuple[Record, ...]:
+        """The steps by which a version stopped answering, or never came to."""
+        return self.acted("aborted", "rolled_back", "withdrawn")
+
+    def decided(self, purpose: str) -> tuple[Record, ...]:
+        """The decisions of one purpose about the system."""
+        return self._past([(str(records.of_system(self.system)), f"decided:{purpose}")]).until(self.as_of)
+
+    def source(self, dataset: Record) -> str:
+        """The raw source that a dataset was made from: named by its digest, so that it never changes and is read once."""
+        return self.river.archive.known(("source", dataset.body.output), lambda: str(self.value(dataset)["source"]))
 
     @cached_property
     def definitions(self) -> tuple[Record, ...]:
-        return self.until(self.river.archive.of_kind("definition", self.system))
+        return self._past([kind_list("definition", self.system)]).until(self.as_of)
 
     @cached_property
     def chain(self) -> Mapping[str, Record]:
@@ -80,12 +145,11 @@ class Seen:
         tip = self._tip()
         if tip is None:
             return {}
-        by_output = self.by_output
         found, todo = {rule_named(tip.body.stage).makes: tip}, [tip]
         while todo:
             record = todo.pop()
             for asset, digest in record.body.inputs.items():
-                made = [one for one in by_output.get(digest, ()) if one.index < record.index and rule_named(one.body.stage).makes == asset]
+                made = [one for one in self.made(digest) if one.index < record.index and rule_named(one.body.stage).makes == asset]
                 same = [one for one in made if one.body.definition == record.body.definition] or made
                 if asset not in found and same:
                     found[asset] = same[-1]
@@ -95,8 +159,7 @@ class Seen:
     def _tip(self) -> Record | None:
         production = self.state.production
         if production is not None and production.system == self.system:
-            made = [one for one in self.stages if one.body.output == production.approval] if production.approval not in self.by_output \
-                else self.by_output[production.approval]
+            made = self.made(production.approval)
             return made[-1] if made else None
         return next((one for one in reversed(self.stages) if one.body.outcome != "error"), None)
 
@@ -137,22 +200,52 @@ class Seen:
 
     def none(self, what: str, said: str) -> Fact | None:
         """That no record says something, as of the newest entry looked at: the look-up table's seal shows that none was left out."""
-        newest = max((*self.stages, *self.steps, *self.decisions, *self.definitions), key=lambda one: one.index, default=None)
+        lists = (self.stages, self.steps, self.decisions, self.definitions)
+        newest = max((found[-1] for found in lists if found), key=lambda one: one.index, default=None)
         return fact(what, f"{said} (entries 0 to {newest.index} looked at)", newest) if newest is not None else None
 
 
-def _in_order(found: Iterable[Record]) -> tuple[tuple[Record, ...], datetime | None]:
-    """Records oldest first, and the newest moment that one of them names."""
-    ordered = tuple(sorted(found, key=lambda one: one.index))
-    return ordered, max((moment(one) for one in ordered), default=None)
+def _longer(before: Past | None, new: Sequence[Record]) -> Past:
+    return (before or Past()).and_then(new)
 
 
-def _outputs(stages: Iterable[Record]) -> dict[str, list[Record]]:
-    found: dict[str, list[Record]] = {}
-    for record in stages:
-        if record.body.outcome != "error":
-            found.setdefault(record.body.output, []).append(record)
-    return found
+def _filed(filing: Filing, facts: Facts, before: Mapping[Hashable, Past] | None, new: Sequence[Record]) -> Mapping[Hashable, Past]:
+    since: dict[Hashable, list[Record]] = {}
+    for record in new:
+        for name in filing(record, facts):
+            since.setdefault(name, []).append(record)
+    filed = dict(before or {})
+    return filed | {name: filed.get(name, Past()).and_then(found) for name, found in since.items()}
+
+
+@dataclass(frozen=True)
+class _Fitting:
+    """Files what fits under True."""
+
+    fits: Fits
+
+    def __call__(self, record: Record, facts: Facts) -> Iterable[Hashable]:
+        return (True,) if self.fits(record, facts) else ()
+
+
+def _system(record: Record, facts: Facts) -> Iterable[Hashable]:
+    return (record.body.system,)
+
+
+def _action(record: Record, facts: Facts) -> Iterable[Hashable]:
+    return ((record.body.system, record.body.action),)
+
+
+def _stage(record: Record, facts: Facts) -> Iterable[Hashable]:
+    return (record.body.stage,) if record.body.outcome != "error" else ()
+
+
+def _output(record: Record, facts: Facts) -> Iterable[Hashable]:
+    return (record.body.output,) if record.body.outcome != "error" else ()
+
+
+def _inputs(record: Record, facts: Facts) -> Iterable[Hashable]:
+    return {(digest, record.body.stage) for digest in record.body.inputs.values()} if record.body.outcome != "error" else ()
 
 
 def moment(record: Record) -> datetime:

@@ -94,9 +94,7 @@ def logs(river: River, system: str) -> tuple[tuple[Log, ...], tuple[tuple[Record
     """Every log of a system, oldest first, and the signed entries that do not count, with the reason."""
     found: dict[str, Log] = {}
     refused: list[tuple[Record, str]] = []
-    for record in river.archive.of_kind("decision", system):
-        if record.body.scope.purpose != "runbook":
-            continue
+    for record in river.archive.decided("runbook", system):
         try:
             said = _read(river, record)
             log = found[said["log"]] if said["log"] in found else Log()
