@@ -194,7 +194,7 @@ class Split(Declared):
     train: Share = Field(description="share of rows to learn from")
     validation: Share = Field(description="share of rows to choose by")
     holdout: Share = Field(description="share of rows to judge by, out of reach of training")
-    by: Text = Field(description="the column whose equal values must stay in one part")
+    by: Text = Field(description="the column whose equal values must stay in one part; not the key: intervals resample its values")
     seed: int = Field(ge=0, description="the seed of the assignment")
 
     @model_validator(mode="after")
@@ -269,6 +269,11 @@ class Data(Declared):
     currentness: tuple[Currentness, ...] = Field((), description="how old rows may be on a declared day")
     decided_at: Text | None = Field(None, description="the column with the day or moment of the decision, for features with known_at")
     provenance: Provenance = Field(description="where the data comes from and why it may be used")
+
+    @property
+    def together(self) -> str | None:
+        """The column whose equal values are rows that belong together (one person's), where rows are not split one by one."""
+        return None if self.split.by == self.key else self.split.by
 
     def column_of(self, attribute: str) -> str:
         """The raw column in which a protected attribute stands, or from which it is cut."""
@@ -664,6 +669,46 @@ class Drift(Declared):
         return self
 
 
+class TimeSlices(Declared):
+    """The holdout cut by time (J.4): is it as right, and as fair, in every stretch of it? Bounds are held by the worst slice.
+
+    Cuts [2025-01-01, 2025-07-01] make before_2025-01-01, 2025-01-01_to_before_2025-07-01 and from_2025-07-01. Rows without a date
+    are a slice of their own, undated.
+    """
+
+    column: Text = Field(description="the column of the prepared data with each row's day or moment (UTC)")
+    cuts: tuple[date, ...] = Field(min_length=1, description="the days on which one slice ends and the next begins, rising")
+    minimum: MinimumGroup = Field(description="the smallest slice that may be judged")
+    minimum_group: MinimumGroup | None = Field(None, description="the smallest group within a slice, where a bound compares groups")
+    bounds: tuple[Bound, ...] = Field(min_length=1, description="what the worst slice must keep: performance, calibration or fairness")
+    because: Reason
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        days = [cut.isoformat() for cut in self.cuts]
+        return (f"before_{days[0]}", *(f"{low}_to_before_{high}" for low, high in pairwise(days)), f"from_{days[-1]}")
+
+    @model_validator(mode="after")
+    def _measurable(self) -> TimeSlices:
+        found = [] if list(self.cuts) == sorted(set(self.cuts)) else [Problem(("cuts",), "cuts must rise")]
+        for index, bound in enumerate(self.bounds):
+            info = METRICS[bound.metric]
+            compares = info.family == "fairness"
+            if info.family not in ("performance", "fairness", "calibration") or "previous score" in info.needs or (
+                    info.family == "calibration" and info.name.endswith(("_error_difference", "group_calibration_error"))):
+                found.append(Problem(("bounds", index, "metric"), f"{bound.metric} is not measured in slices",
+                                     "Use a metric of performance, of calibration, or a comparison of groups, of this model alone."))
+            elif compares != bool(bound.over):
+                found.append(Problem(("bounds", index, "over"), f"{bound.metric} " + (
+                    "compares groups and does not say over which attributes" if compares else "is of all rows of a slice"),
+                    "Write over: [an attribute, or two joined by *]." if compares else "Take over: away."))
+            elif compares and self.minimum_group is None:
+                found.append(Problem((), f"{bound.metric} compares groups within a slice: minimum_group has no default",
+                                     "Declare time_slices.minimum_group."))
+        refuse_any(found)
+        return self
+
+
 class HoldoutUses(Declared):
     """A holdout that many candidates were judged by has become something to choose by."""
 
@@ -704,6 +749,7 @@ class Evaluation(Declared):
         description="what follows INCONCLUSIVE and INSUFFICIENT_DATA: refuse, or an exception that people approve")
     costs: Costs | None = Field(None, description="what wrong decisions cost, for the metric cost_per_row")
     holdout_uses: HoldoutUses | None = Field(None, description="how often candidates may be judged by the same holdout")
+    time_slices: TimeSlices | None = Field(None, description="stretches of time in each of which the holdout is judged by itself")
 
     @model_validator(mode="after")
     def _families(self) -> Evaluation:
@@ -734,6 +780,8 @@ class Evaluation(Declared):
         ):
             for index, bound in enumerate(bounds):
                 yield family, (*where, index), bound
+        for index, bound in enumerate(self.time_slices.bounds if self.time_slices is not None else ()):
+            yield METRICS[bound.metric].family, ("time_slices", "bounds", index), bound
 
 
 # ---------------------------------------------------------------------------------------- integration, approval, rollout
