@@ -354,7 +354,7 @@ class Features(Declared):
 
 
 class Reweighing(Declared):
-    """Kamiran and Calders 2012: weights that make the attribute and the label independent in the training data."""
+    """Kamiran and Calders 2012: weights that make the attribute and the label (of two outcomes or several classes) independent."""
 
     kind: Literal["reweighing"] = Field(description="weights for the training rows")
     over: Name = Field(description="the protected attribute")
@@ -362,11 +362,15 @@ class Reweighing(Declared):
 
 
 class GridSearch(Declared):
-    """The predictor that fairlearn's GridSearch chose (Agarwal et al. 2018): a plain estimator, no attribute at prediction."""
+    """The predictor that a grid of fairlearn's GridSearch holds best: a plain estimator, no attribute at prediction.
+
+    Of two outcomes Agarwal et al. 2018; of a number Agarwal, Dudik, Wu 2019 (bounded_group_loss: the worst group's squared error).
+    """
 
     kind: Literal["grid_search"] = Field(description="a search among reweighted models")
     over: Name = Field(description="the protected attribute")
-    constraint: Literal["demographic_parity", "equalized_odds"] = Field(description="what the search equalises")
+    constraint: Literal["demographic_parity", "equalized_odds", "bounded_group_loss"] = Field(
+        description="what the search equalises; bounded_group_loss for a number, the others for two outcomes")
     grid_size: int = Field(ge=2, le=200, description="how many models are tried")
     because: Reason
 
@@ -383,19 +387,27 @@ class CorrelationRemover(Declared):
 Mitigation = Annotated[Reweighing | GridSearch | CorrelationRemover, Field(discriminator="kind")]
 
 
+def choosable(task: str) -> tuple[str, ...]:
+    """By which metrics a search may choose: training knows no decision threshold, and what is best at a value has no best."""
+    def fits(info: MetricInfo) -> bool:
+        known = {"binary": info.needs == ("y", "score"), "regression": info.needs == ("y", "predicted"),
+                 "multiclass": "previous score" not in info.needs and "costs" not in info.needs}[task]
+        return known and info.family == "performance" and task in info.task and info.direction != "target"
+
+    return tuple(name for name, info in METRICS.items() if fits(info))
+
+
 class Search(Declared):
     """Every combination of these values is tried and compared on the validation rows; every trial is recorded."""
 
     parameters: dict[Text, tuple[int | float | str | bool, ...]] = Field(min_length=1, description="values to try, by hyperparameter")
-    choose_by: Name = Field(description="a performance metric of scores, measured on the validation rows")
+    choose_by: Name = Field(description="a performance metric of scores, classes or numbers, measured on the validation rows")
     because: Reason
 
     @model_validator(mode="after")
     def _worth_it(self) -> Search:
-        chosen = METRICS.get(self.choose_by)
-        fit = sorted(name for name, info in METRICS.items() if info.family == "performance" and info.needs == ("y", "score")
-                     and "binary" in info.task)
-        if chosen is None or self.choose_by not in fit:
+        fit = sorted({name for task in ("binary", "multiclass", "regression") for name in choosable(task)})
+        if self.choose_by not in fit:
             refuse(Problem(("choose_by",), f"a search cannot choose by {self.choose_by}", f"Use one of {', '.join(fit)}."))
         trials = math.prod(len(values) for values in self.parameters.values())
         if not 2 <= trials <= 200 or any(len(set(values)) != len(values) for values in self.parameters.values()):
@@ -898,7 +910,8 @@ Step = Annotated[
 ]
 
 
-AbortMetric = Literal["error_rate", "latency_ratio_p95", "selection_rate_ratio", "decision_flip_rate", "unlogged_rate"]
+AbortMetric = Literal["error_rate", "latency_ratio_p95", "selection_rate_ratio", "decision_flip_rate", "unlogged_rate",
+                      "score_shift"]
 
 
 class AbortRule(Declared):
@@ -988,6 +1001,21 @@ class Aisdp(Declared):
     module_2: Text = Field(description="its module 2, the development process")
 
 
+def _not_this_task(mitigation: Reweighing | GridSearch | CorrelationRemover, task: Task) -> Iterator[Problem]:
+    """What the field has no mitigation of this kind for, with the reason."""
+    place: Where = ("training", "mitigation")
+    if mitigation.kind == "reweighing" and task == "regression":
+        yield Problem(place, "reweighing weighs each label within each group, and a number has no labels to weigh",
+                      "Use grid_search with bounded_group_loss, or correlation_remover.")
+    elif mitigation.kind == "grid_search" and task == "multiclass":
+        yield Problem(place, "grid_search relabels and weighs rows of two outcomes (Agarwal et al. 2018); no reduction of several classes "
+                      "is known here", "Use reweighing or correlation_remover.")
+    elif mitigation.kind == "grid_search" and (mitigation.constraint == "bounded_group_loss") != (task == "regression"):
+        said, way = ("two outcomes; this one predicts a number", "Use bounded_group_loss.") if task == "regression" else (
+            "a predicted number; this one decides between two outcomes", "Use demographic_parity or equalized_odds.")
+        yield Problem((*place, "constraint"), f"{mitigation.constraint} is about {said}", way)
+
+
 class System(Declared):
     """One AI system, whole."""
 
@@ -1069,10 +1097,12 @@ class System(Declared):
         if task != "regression" and not 0 < threshold < 1:
             yield Problem(("evaluation", "decision_threshold"), "a probability from which on it is decided lies between 0 and 1",
                           got=plain(threshold))
-        if task != "binary":
-            for name in ("search", "mitigation"):
-                if getattr(self.training, name) is not None:
-                    yield Problem(("training", name), f"training.{name} knows two outcomes only; {decides}", "Take it away.")
+        search, mitigation = self.training.search, self.training.mitigation
+        if search is not None and search.choose_by not in choosable(task):
+            yield Problem(("training", "search", "choose_by"), f"a search cannot choose by {search.choose_by}; {decides}",
+                          f"Use one of {', '.join(choosable(task))}.")
+        if mitigation is not None:
+            yield from _not_this_task(mitigation, task)
 
     def _unknown_features(self) -> Iterator[Problem]:
         registry = {feature.name: feature for feature in self.features.registry}
