@@ -178,7 +178,7 @@ def test_what_is_kept_excepted_and_drifted_is_counted() -> None:
     said = {one.number: one for one in of_history(history).measures}
     assert said["D6"].found == "39 of 40" and said["D6"].detail["lost"] == ["f" * 64] and said["D7"].found == "2 of 12 modules stale"
     assert said["D8"].found == "1 given for 2 candidates; now in force 1; full rollouts that rest on one, ever: 1 of 0"
-    assert said["D10"].found == "psi over sex 0.1 (40% of 0.25); roc_auc_change -0.015 (50% of 0.03)"
+    assert said["D10"].found == "PSI over sex 0.1 (40% of 0.25); ROC AUC change -0.015 (50% of 0.03)"
     assert said["D13"].found.startswith("90 entries under a signed head; the newest head kept outside is of 88") and said["D16"].found == "1 files overdue"
     assert said["D17"].detail == {"covered": 2, "rollouts": 3} and not any(one.missing for one in said.values() if one.number in ("D6", "D7", "D13"))
 

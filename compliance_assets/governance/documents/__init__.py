@@ -46,6 +46,6 @@ def document(river: River, kind: str, system: str, release: str = "") -> Paper:
 def documents(river: River, system: str, release: str = "", kinds: Iterable[str] = KINDS) -> tuple[Paper, ...]:
     """As `document`, of several kinds: what is on record is read once for all of them."""
     gathered, head = Gathered(river, chosen(river, system, release)), river.archive.head()
-    standing = written(river, system)[0]
+    standing, declared_in = written(river, system)[0], gathered.proposal.index if gathered.proposal is not None else None
     return tuple(Paper(kind, KINDS[kind].title, KINDS[kind].basis, system, gathered.one.index, gathered.one.tip.body.demonstration,
-                       head.size, head.root, KINDS[kind].points(gathered, standing)) for kind in kinds)
+                       head.size, head.root, KINDS[kind].points(gathered, standing), declared_in) for kind in kinds)

@@ -109,7 +109,7 @@ def split(declared: Mapping[str, Any]) -> str:
 
 
 def population(declared: Mapping[str, Any]) -> str:
-    shares = "; ".join(f"{group_words(attribute)}: " + ", ".join(f"{group_words(group)} {share(part)}" for group, part in groups.items())
+    shares = "; ".join(f"{group_words(attribute)} ({', '.join(f'{group_words(group)}: {share(part)}' for group, part in groups.items())})"
                        for attribute, groups in declared["shares"].items())
     return f"{shares}; each within {100 * float(declared['tolerance']):.10g} percentage points, because: {declared['because']}"
 
@@ -208,4 +208,4 @@ def found(result: Mapping[str, Any]) -> str:
         return plain(result["observed"]) if number is None else shown(number)
     if "unexpected_count" in result:
         return f"{counted(result['unexpected_count'])} of {counted(result['element_count'])} otherwise"
-    return "no number on record"
+    return "not counted"

@@ -124,7 +124,10 @@ class Point:
 
 @dataclass(frozen=True)
 class Paper:
-    """A whole document about one candidate. `entries`, `root`: the ledger head it was made from."""
+    """A whole document about one candidate. `entries`, `root`: the ledger head it was made from.
+
+    `declared_in`: the entry that put the declaration on record; None where no entry did.
+    """
 
     kind: str
     title: str
@@ -135,8 +138,17 @@ class Paper:
     entries: int
     root: str
     points: tuple[Point, ...]
+    declared_in: int | None = None
 
-    frame, asked, demonstration_said = FRAME, ASKED, DEMONSTRATION
+    asked, demonstration_said = ASKED, DEMONSTRATION
+
+    @property
+    def frame(self) -> str:
+        """How it is to be read: what a provider declares is not what a pipeline measured."""
+        declared = "" if self.declared_in is None else (
+            f" What is read from #{self.declared_in} was declared by the provider; what is read from other entries was recorded by the "
+            "pipeline or signed by the person who is named.")
+        return FRAME + declared
 
     @property
     def filled(self) -> int:
@@ -164,7 +176,7 @@ class Paper:
     def content(self) -> dict[str, Any]:
         """Everything the document says, and the head that it was made from."""
         return {"document": self.kind, "title": self.title, "basis": self.basis, "system": self.system, "candidate": self.candidate,
-                "demonstration": self.demonstration, "ledger": {"size": self.entries, "root": self.root},
+                "demonstration": self.demonstration, "declared_in": self.declared_in, "ledger": {"size": self.entries, "root": self.root},
                 "points": [point.as_json() for point in self.points]}
 
     def as_json(self) -> dict[str, Any]:
@@ -174,9 +186,10 @@ class Paper:
     def as_text(self) -> str:
         """For a terminal: everything that is said, each line with its entry."""
         said = [self.title, f"System {self.system}, candidate #{self.candidate}; {self.filled} of {len(self.points)} points filled, "
-                f"{len(self.gaps)} gaps, {self.stale} stale. Document digest {self.digest}.", f"{FRAME} Order: {self.basis}.", ASKED]
+                f"{len(self.gaps)} gaps, {self.stale} stale. Document digest {self.digest}.",
+                f"{self.frame} Order: {self.basis}.", self.asked]
         if self.demonstration:
-            said += [DEMONSTRATION]
+            said += [self.demonstration_said]
         for point in self.points:
             said += ["", f"{point.number}  {point.asks}  ({point.state})", *(f"  stale: {why}" for why in point.stale),
                      *(f"  {gap.said} {gap.what}" for gap in point.gaps),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
+from typing import Any
 
 from compliance_assets.errors import ArtefactCorrupt
 from compliance_assets.evidence import exceptions, records
@@ -99,13 +100,19 @@ def bounds(g: Gathered) -> Grid | None:
         return None
     caption = f"Bounds of the evaluation, each with its reason; on record since {in_words.when(g.proposal.body.at)}"
     evaluation = g.declared["evaluation"]
-    lines = tuple((gate, words(bound["metric"]), ", ".join(map(group_words, bound["over"])) or "all rows", in_words.bound(bound),
+    lines = tuple((gate, words(bound["metric"]), _over(bound), in_words.bound(bound),
                    bound["judged_on"] if bound["judged_on"] == "point" else f"{bound['judged_on']} end", bound["because"])
                   for gate, found in (("performance", evaluation["performance"]), ("fairness", evaluation["fairness"]["bounds"]),
                                       ("robustness", evaluation["robustness"]), ("calibration", evaluation["calibration"]),
                                       ("drift", evaluation["drift"]["bounds"])) for bound in found)
     head = ("gate", "metric", "over", "bound", "judged on", "because")
     return Grid(caption, head, lines, g.from_declaration()) if lines else None
+
+
+def _over(bound: Mapping[str, Any]) -> str:
+    """Over whom a bound is, and of a disturbance how strong it is."""
+    level = f", at {bound['level']}" if "level" in bound and bound["level"] is not None else ""
+    return (", ".join(map(group_words, bound["over"])) or "all rows") + level
 
 
 def features(g: Gathered) -> Grid | None:
