@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import shutil
 import socket
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -42,9 +43,12 @@ def free_ports() -> int:
     raise OSError("no four neighbouring ports are free")
 
 
-def founded(root: Path, ledger: str = "", **changes: object) -> River:
-    """A founded project with the small lender; its definition not yet approved. `ledger`: an address in Postgres, else a file."""
-    write_small_lender(root, **changes)
+def founded(root: Path, ledger: str = "", write: Callable[..., Path] = write_small_lender, **changes: object) -> River:
+    """A founded project with the small lender, or the system that `write` writes; its definition not yet approved.
+
+    `ledger`: an address in Postgres, else a file.
+    """
+    write(root, **changes)
     home = Home.create(root / ".compliance")
     organisation = demonstration_organisation(home, "Small Lender", PEOPLE, ENGINEER, "engineer", free_ports(), datetime.now(UTC))
     # Approvers can launch too; then they may not approve what they launched.
@@ -64,9 +68,9 @@ def signer(river: River, person: str, role: str | None = None) -> Signer:
     return Signer(person, role or PEOPLE[person], river.home.keys / "people" / person)
 
 
-def decide(river: River, person: str, decision: Kind = "approve", reason: str = REASON, until: str = "") -> Path:
+def decide(river: River, person: str, decision: Kind = "approve", reason: str = REASON, until: str = "", system: str = SYSTEM) -> Path:
     """One person decides about the release in review; the signed file lies in the inbox."""
-    return decide_release(river, SYSTEM, signer(river, person), decision, reason, opened_seconds=3, due=until)[1]
+    return decide_release(river, system, signer(river, person), decision, reason, opened_seconds=3, due=until)[1]
 
 
 def someone(run: str = "test-run", launcher: str = "engineer") -> Driver:
@@ -78,9 +82,9 @@ def run_to(river: River, stage: str, system: str = SYSTEM, run: str = "test-run"
     return list(drive(river, system, someone(run), stop=stage))
 
 
-def step(river: River, stage: str, run: str = "test-run") -> Advance:
+def step(river: River, stage: str, run: str = "test-run", system: str = SYSTEM) -> Advance:
     """One stage on what passed last."""
-    return advance(river, SYSTEM, stage, None, someone(run))
+    return advance(river, system, stage, None, someone(run))
 
 
 def copied(source: Path, target: Path) -> Path:

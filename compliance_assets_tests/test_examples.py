@@ -149,6 +149,7 @@ def evaluated(folder: Path) -> tuple[dict[str, str], float]:
     from compliance_assets.stages import s4_model_evaluation as s4
 
     done = prepared_in(folder)
+    done.work.artefacts.put_bytes(done.dataset.manifest())
     features = s2.produce(done.work, done.dataset).value
     work = replace(done.work, home=Home(folder.parents[1] / "home"))
     candidate = s3.produce(work, features=features).value

@@ -18,14 +18,17 @@ from compliance_assets.errors import ComplianceError, StageError
 from compliance_assets.governance.monitoring import watched_bounds
 from compliance_assets.metrics.calibration import measure_calibration
 from compliance_assets.metrics.catalogue import METRICS
+from compliance_assets.metrics.multiclass import measure_multiclass
 from compliance_assets.modelfile import favourable_scores
 from compliance_assets.policy.definition import load_definition
 from compliance_assets.policy.gates import Finding, GateReport, Verdict
 from compliance_assets.policy.system import Perturbed, Target
 from compliance_assets.stages import s3_model_training as s3
 from compliance_assets.stages import s4_model_evaluation as s4
+from compliance_assets.stages.mitigation import reweighing
 from compliance_assets.stages.outcomes import as_text, class_codes, class_table, good, is_good, learned
-from compliance_assets.stages.s2_feature_engineering import read_groups
+from compliance_assets.stages.s2_feature_engineering import load_features, read_groups
+from compliance_assets.stages.training_rows import rows_of
 from compliance_assets.trust.canonical import Digest
 from compliance_assets_tests.other_tasks import WHY, bound, loan_endings, loan_returns
 from compliance_assets_tests.small_lender import write_small_lender
@@ -198,7 +201,20 @@ def declares(make: Callable[..., Path], **changes: Any) -> Callable[[Path], Any]
     (declares(loan_returns, **{"evaluation.performance.0": bound("roc_auc", at_least=0.5)}), "this one predicts a number"),
     (declares(loan_returns, **{"evaluation.fairness.bounds.2": bound("roc_auc_difference", over=["sex"], at_most=0.5)}), "predicts a number"),
     (declares(loan_returns, **{"evaluation.calibration.0": bound("prediction_interval_coverage", between=[0.8, 0.9])}), "intervals"),
-    (declares(loan_returns, **{"training.mitigation": {"kind": "reweighing", "over": "sex", "because": "so that it is seen"}}), "two outcomes only"),
+    (declares(loan_returns, **{"training.mitigation": {"kind": "reweighing", "over": "sex", "because": "so that it is seen"}}),
+     "a number has no labels to weigh"),
+    (declares(loan_endings, **{"training.mitigation": {"kind": "grid_search", "over": "sex", "constraint": "demographic_parity",
+                                                       "grid_size": 5, "because": "so that it is seen"}}), "no reduction of several classes"),
+    (declares(loan_returns, **{"training.mitigation": {"kind": "grid_search", "over": "sex", "constraint": "equalized_odds",
+                                                       "grid_size": 5, "because": "so that it is seen"}}), "this one predicts a number"),
+    (declares(write_small_lender, **{"training.mitigation": {"kind": "grid_search", "over": "sex", "constraint": "bounded_group_loss",
+                                                             "grid_size": 5, "because": "so that it is seen"}}), "about a predicted number"),
+    (declares(loan_returns, **{"training.search": {"parameters": {"l2_regularization": [0.0, 1.0]}, "choose_by": "roc_auc",
+                                                   "because": "so that it is seen"}}), "cannot choose by roc_auc; this one predicts a number"),
+    (declares(loan_returns, **{"training.search": {"parameters": {"l2_regularization": [0.0, 1.0]}, "choose_by": "bias",
+                                                   "because": "so that it is seen"}}), "cannot choose by bias"),
+    (declares(write_small_lender, **{"training.search": {"parameters": {"l2_regularization": [0.0, 1.0]}, "choose_by": "macro_f1",
+                                                         "because": "so that it is seen"}}), "cannot choose by macro_f1"),
 ])
 def test_a_declaration_that_mixes_tasks_is_refused_when_it_is_read(tmp_path: Path, declared: Callable[[Path], Any], says: str) -> None:
     with pytest.raises(ComplianceError, match=says):
@@ -304,3 +320,90 @@ def test_classes_are_learned_as_numbers_whose_sign_says_what_is_good() -> None:
     assert learned(given, number).to_list() == [80.0, 79.9, None, None] and is_good(given, number).to_list() == [True, False, None, None]
     with pytest.raises(StageError, match="a number is to be predicted"):
         learned(pl.Series("n", ["many"]), number)
+
+
+# ------------------------------------------------------------------------------------------------- searched for, and mitigated
+
+
+def trained(run: Run, folder: Path) -> tuple[dict[str, Any], Any, dict[str, GateReport]]:
+    """The same features under another way to train: the training record, the model, the gates of stage 3."""
+    work = replace(run.prepared.work, definition=load_definition(folder))
+    draft = s3.produce(work, features=run.inputs["features"])
+    gates = {one.gate: one for one in s3.judge(work, draft, features=run.inputs["features"])}
+    value = draft.value
+    assert isinstance(value, s3.CandidateModel)
+    return json.loads(work.artefacts.get_bytes(Digest(value.record))), s3.open_model(work.artefacts, value), gates
+
+
+def validation_rows(run: Run) -> Any:
+    return rows_of(*load_features(run.prepared.work.artefacts, run.inputs["features"], "validation"))
+
+
+@pytest.mark.parametrize("metric", ["macro_f1", "log_loss", "accuracy"])
+def test_several_classes_are_searched_for_and_every_trial_is_kept(endings: Run, tmp_path: Path, metric: str) -> None:
+    body, model, gates = trained(endings, loan_endings(tmp_path, **{"training.hyperparameters": {"max_iter": 300}, "training.search": {
+        "parameters": {"C": [0.001, 0.1, 1.0]}, "choose_by": metric, "because": "the usual settings of this model"}}))
+    target = endings.prepared.work.definition.system.data.target
+    values = [float(trial[metric]) for trial in body["trials"]]
+    kept = [trial for trial in body["trials"] if trial["kept"]]
+    assert len(values) == 3 and len(kept) == 1 and float(kept[0][metric]) == (min(values) if metric == "log_loss" else max(values))
+    assert body["hyperparameters"]["C"] == kept[0]["hyperparameters"]["C"] and all(gates.values())
+    rows = validation_rows(endings)
+    (measured,) = measure_multiclass((metric,), as_text(rows.labels, target), class_table(model, rows.frame, target), target.classes or ())
+    assert measured.value == float(kept[0][metric])
+
+
+def test_numbers_are_searched_for_by_their_errors(returns: Run, tmp_path: Path) -> None:
+    searched = {"training.hyperparameters": {"max_iter": 40, "max_leaf_nodes": 6, "categorical_features": "from_dtype"}, "training.search": {
+        "parameters": {"learning_rate": [0.01, 0.2], "min_samples_leaf": [20, 100]}, "choose_by": "mae", "because": "the usual two settings"}}
+    body, model, gates = trained(returns, loan_returns(tmp_path, **searched))
+    errors = [float(trial["mae"]) for trial in body["trials"]]
+    (kept,) = [trial for trial in body["trials"] if trial["kept"]]
+    assert len(errors) == 4 and float(kept["mae"]) == min(errors) and all(gates.values())
+    rows = validation_rows(returns)
+    assert float(np.abs(favourable_scores(model, rows.frame) - rows.labels).mean()) == pytest.approx(float(kept["mae"]), rel=1e-12)
+
+
+def test_several_classes_are_reweighed_class_by_class(endings: Run, tmp_path: Path) -> None:
+    body, model, gates = trained(endings, loan_endings(tmp_path, **{"training.mitigation": {
+        "kind": "reweighing", "over": "sex", "because": "how a loan ends shall not go together with sex in what is learned"}}))
+    table = body["mitigation"]["weights"]
+    assert set(table) == {"female", "male"} and set(table["female"]) == {"paid", "late", "lost"} and all(gates.values())
+    rows = rows_of(*load_features(endings.prepared.work.artefacts, endings.inputs["features"], "train"))
+    weights, again = reweighing(rows.groups["sex"], rows.labels, {1: "paid", 0: "late", -1: "lost"})
+    assert again == table
+    for code in (1, 0, -1):
+        share = [weights[(rows.groups["sex"] == group) & (rows.labels == code)].sum() / weights[rows.groups["sex"] == group].sum()
+                 for group in ("female", "male")]
+        assert share[0] == pytest.approx(share[1], abs=1e-12)
+    assert list(model.steps[-1][1].classes_) == [-1, 0, 1]
+
+
+@pytest.mark.parametrize("labels", [[1, 1, 0, 0], [1, 0, -1, 1]])
+def test_a_class_that_a_group_does_not_have_cannot_be_weighed(labels: list[int]) -> None:
+    with pytest.raises(StageError, match="no training rows for"):
+        reweighing(np.array(["a", "a", "b", "b"]), np.array(labels), {1: "paid", 0: "late", -1: "lost"})
+
+
+def test_of_a_grid_of_numbers_the_predictor_is_kept_whose_worst_group_errs_least(returns: Run, tmp_path: Path) -> None:
+    body, model, gates = trained(returns, loan_returns(tmp_path, **{
+        "training.estimator": "sklearn.linear_model.Ridge", "training.hyperparameters": {}, "training.mitigation": {
+            "kind": "grid_search", "over": "age_band", "constraint": "bounded_group_loss", "grid_size": 6,
+            "because": "no age band shall be predicted worse than it must be"}}))
+    worst = [max(map(float, trial["validation_error_by_group"].values())) for trial in body["trials"]]
+    assert len(worst) == 6 and [trial["kept"] for trial in body["trials"]].index(True) == body["mitigation"]["chosen"] == int(np.argmin(worst))
+    assert all(gates.values()) and type(model.steps[-1][1]).__name__ == "Ridge"
+    rows = validation_rows(returns)
+    square = np.square(favourable_scores(model, rows.frame) - rows.labels)
+    again = max(float(square[rows.groups["age_band"] == band].mean()) for band in np.unique(rows.groups["age_band"].astype(str)))
+    assert again == pytest.approx(min(worst), rel=1e-9)
+
+
+@pytest.mark.parametrize("make", [loan_endings, loan_returns])
+def test_a_correlation_remover_that_needs_the_attribute_at_prediction_is_refused_for_every_task(
+        make: Callable[..., Path], endings: Run, returns: Run, tmp_path: Path) -> None:
+    linear = {"training.estimator": "sklearn.linear_model.Ridge", "training.hyperparameters": {}} if make is loan_returns else {}
+    folder = make(tmp_path, **linear, **{"training.mitigation": {"kind": "correlation_remover", "over": "sex", "alpha": 1.0,
+                                                                 "because": "so that it is seen to be refused"}})
+    with pytest.raises(StageError, match="needs everybody's sex at every prediction"):
+        trained(endings if make is loan_endings else returns, folder)

@@ -47,6 +47,7 @@ def through(folder: Path) -> Run:
     import polars as pl
 
     done = prepared_in(folder)
+    done.work.artefacts.put_bytes(done.dataset.manifest())
     features, judged = computed(done)
     candidate = s3.produce(done.work, features=features.value)  # type: ignore[arg-type]
     trained = {report.gate: report for report in s3.judge(done.work, candidate, features=features.value)}  # type: ignore[arg-type]

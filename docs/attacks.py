@@ -16,6 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from compliance_assets_tests import test_attacks_unchecked as river
 from compliance_assets_tests.evidence import test_ledger_attacked as ledger
 from compliance_assets_tests.evidence import test_verify_bundle as bundle
+from compliance_assets_tests.governance import test_alert_answers as alerts
 
 INTRODUCTION = """\
 # Attacks
@@ -44,6 +45,10 @@ def tables() -> dict[str, tuple[str, list[Row]]]:
         "What only a head or a policy that somebody holds can show": (
             f"`{here}`, `test_what_the_auditor_holds_shows_what_the_bundle_cannot`.",
             [(name, words, checks, "") for name, words, checks in bundle.HELD]),
+        "Answers to alerts": (
+            "`governance/test_alert_answers.py`, `test_an_answer_that_may_not_count_leaves_the_alert_open_for_every_reader`.\n"
+            "A person signs it with their own key all the same.",
+            [(f"an alert closed: {name}", alerts.SIGNED[name][1], checks, "") for name, checks in alerts.CHECKS.items()]),
         "The pipeline": ("`test_attacks_unchecked.py`.", river.ROWS),
         "The ledger": (
             "`evidence/test_ledger_attacked.py`. Triggers stop whoever edits by accident; whoever drops them is found by what was signed.",

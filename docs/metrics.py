@@ -12,7 +12,7 @@ from datetime import date, timedelta
 import numpy as np
 import polars as pl
 
-from compliance_assets.metrics import quality
+from compliance_assets.metrics import clustered, clustered_groups, quality
 from compliance_assets.metrics.adversarial import measure_adversarial
 from compliance_assets.metrics.calibration import measure_calibration
 from compliance_assets.metrics.catalogue import METRICS, MetricInfo
@@ -121,6 +121,15 @@ def measure(info: MetricInfo) -> Measurement | None:
     return next(one for one in found if one.metric == name)
 
 
+_DISTURBED = ("_decision_flip_rate", "_auc_drop", "_mae_rise", "monotonicity_violation_rate", "adversarial_success_rate")
+
+
+def by_clusters(info: MetricInfo) -> str:
+    """Whether the interval can resample clusters."""
+    known = clustered.known(info.name) or clustered_groups.known(info.name) or info.name.endswith(_DISTURBED)
+    return "" if known or info.family == "quality" else "; value alone by clusters"
+
+
 def over(info: MetricInfo) -> str:
     """Where `over:` may stand."""
     if info.family == "fairness" or info.name in ("calibration_error_difference", "worst_group_calibration_error"):
@@ -154,7 +163,11 @@ def page() -> str:
         "Generated (`python docs/metrics.py > docs/metrics.md`) from the catalogue, the river and one measurement of each metric. *Of*:",
         "two outcomes (2), several classes (k), a number (#). *Over*: all rows, or the worst of the groups and intersections named in",
         "`over:`. Every measurement carries n, overall and for each group, and the method of its 95 % interval. *Common elsewhere* is what",
-        "others use, and on whose authority; no bound has a default, and the AI Act names no number.", ""]
+        "others use, and on whose authority; no bound has a default, and the AI Act names no number.", "",
+        "Where rows belong together (`data.split.by` names another column than `data.key`: several applications of one person), intervals",
+        "resample the values of that column, not rows, and each number's method says so; how often they hold is in",
+        "[operating-characteristics.md](operating-characteristics.md). A metric marked *value alone by clusters* has no such interval: it",
+        "is shown without one, and a bound that is judged on an end of it is an ERROR.", ""]
     for family in ("performance", "fairness", "robustness", "calibration", "drift", "quality"):
         where = f": {_WHERE[family]}" if family in _WHERE else " of data"
         head = "| declared in " if family == "quality" else "| over "
@@ -165,10 +178,12 @@ def page() -> str:
                 of = "".join(sign for task, sign in (("binary", "2"), ("multiclass", "k"), ("regression", "#")) if task in info.task)
                 place = _OF_DATA[info.name] if family == "quality" else over(info)
                 usual = "none: it depends on the use" if info.convention.startswith("No source") else info.convention
-                cells = (f"`{info.name}`", of, info.direction, place, interval(measure(info)), info.source, usual)
+                cells = (f"`{info.name}`", of, info.direction, place, interval(measure(info)) + by_clusters(info), info.source, usual)
                 lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
         lines.append("")
-    lines += ["What compares with the model in production (`…_change`) may also stand under `evaluation.drift.bounds`, judged against each",
+    lines += ["Metrics of performance and calibration and comparisons of groups, of this model alone, may also stand under",
+              "`evaluation.time_slices.bounds`: measured in each declared slice of time, with n and interval, and the worst is judged.", "",
+              "What compares with the model in production (`…_change`) may also stand under `evaluation.drift.bounds`, judged against each",
               "of `against`.", "",
               "## Gates", "", "In order; the first that fails halts those behind it in model evaluation and deployment.", "",
               "| stage | gates |", "|---|---|"]

@@ -52,8 +52,10 @@ def show(system: str, as_of: datetime | None, root: Path | None, as_json: bool) 
     evaluation = found.system.evaluation
     bounds = [*evaluation.performance, *evaluation.fairness.bounds, *evaluation.robustness, *evaluation.calibration,
               *evaluation.drift.bounds]
-    shown.table([(bound.metric, ", ".join(bound.over), f"{bound.comparator} {bound.text}", bound.judged_on, bound.because)
-                 for bound in bounds], ("metric", "over", "bound", "judged on", "because"))
+    sliced = evaluation.time_slices.bounds if evaluation.time_slices is not None else ()
+    placed = [*((bound, bound.over) for bound in bounds), *((bound, ("worst time slice", *bound.over)) for bound in sliced)]
+    shown.table([(bound.metric, ", ".join(over), f"{bound.comparator} {bound.text}", bound.judged_on, bound.because)
+                 for bound, over in placed], ("metric", "over", "bound", "judged on", "because"))
     shown.heading(f"Code: {len(found.code)} files")
     for name, digest in sorted(found.code.items()):
         if name.startswith("systems/"):

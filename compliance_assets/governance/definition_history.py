@@ -86,7 +86,8 @@ def _decisions(river: River, proposal: Record) -> tuple[Record, ...]:
 def _bounds(definition: Definition) -> Iterator[dict[str, Any]]:
     evaluation = definition.system.evaluation
     families = (("performance", evaluation.performance), ("fairness", evaluation.fairness.bounds), ("robustness", evaluation.robustness),
-                ("calibration", evaluation.calibration), ("drift", evaluation.drift.bounds))
+                ("calibration", evaluation.calibration), ("drift", evaluation.drift.bounds),
+                ("in every time slice", () if evaluation.time_slices is None else evaluation.time_slices.bounds))
     for gate, bounds in families:
         for bound in bounds:
             yield {"gate": gate, "metric": bound.metric, "over": ", ".join(bound.over), "bound": f"{bound.comparator} {bound.text}",

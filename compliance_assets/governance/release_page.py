@@ -18,7 +18,7 @@ from compliance_assets.evidence.conditions import Condition, conditions_of
 from compliance_assets.evidence.decisions import taken_back
 from compliance_assets.evidence.exceptions import foreign, standing
 from compliance_assets.governance.candidates import Candidate, Fate, fate
-from compliance_assets.governance.charts import Chart, bounded_bars, for_asset, group_bars, reliability, robustness_curve
+from compliance_assets.governance.charts import Chart, bounded_bars, for_asset, group_bars, reliability, robustness_curve, time_slices
 from compliance_assets.governance.exception_view import shown
 from compliance_assets.governance.finding_rows import figures, rows
 from compliance_assets.governance.review import authorised, review_document, undoes_itself
@@ -91,17 +91,18 @@ def release_page(river: River, one: Candidate) -> dict[str, Any]:
     said = fate(river, one)
     page: dict[str, Any] = {
         "candidate": one, "fate": said, "timeline": timeline(one, said), "needed": figures(tuple(one.chain.values())),
-        "release": _release(river, one), "groups": None, "curve": None, "robustness": None, "noise": None, "drift": None, "findings": (),
-        "integration": ()}
+        "release": _release(river, one), "groups": None, "curve": None, "robustness": None, "noise": None, "by_time": None,
+        "drift": None, "findings": (), "integration": ()}
     if "evaluation_report" in one.chain and one.chain["evaluation_report"].body.outcome != "error":
         record = one.chain["evaluation_report"]
         report = filed(river, record) or {}
         minimum = river.definition(one.system).system.evaluation.fairness.minimum_group
         page |= {"groups": group_bars.chart(report, minimum), "curve": reliability.chart(report), "evaluation": record,
                  "robustness": bounded_bars.robustness(record.body.reports),
-                 "noise": robustness_curve.chart(report), "drift": bounded_bars.drift(record.body.reports),
+                 "noise": robustness_curve.chart(report), "by_time": time_slices.chart(report),
+                 "drift": bounded_bars.drift(record.body.reports),
                  "findings": rows(record, incumbent=incumbent_of(river, record)), "holdout": report["rows"] if "rows" in report else None,
-                 "opened": opened(record)}
+                 "opened": opened(record), "clusters": report["clusters"] if "clusters" in report else None}
     if "integration_report" in one.chain:
         page["integration"] = rows(one.chain["integration_report"])
     for stage in ("dataset", "features", "candidate_model"):

@@ -17,8 +17,8 @@ import numpy.typing as npt
 from compliance_assets.metrics import arrays
 from compliance_assets.metrics.arrays import Floats
 from compliance_assets.metrics.catalogue import metric_info
+from compliance_assets.metrics.clusters import Clusters, share_of
 from compliance_assets.metrics.groups import expected_names, membership
-from compliance_assets.metrics.intervals import wilson
 from compliance_assets.metrics.measurement import GroupMeasurement, Measurement, MeasurementRefused
 from compliance_assets.metrics.robustness import Inputs
 
@@ -31,12 +31,12 @@ _NAME = "adversarial_success_rate"
 def measure_adversarial(predict: Callable[[pl.DataFrame], Any], frame: pl.DataFrame, score: Any, threshold: float, mutable: Sequence[str],
                         level: float, inputs: Inputs, *, attributes: Mapping[str, Any] | None = None, over: Sequence[str] = (),
                         expected_groups: Mapping[str, Sequence[str]] | None = None, seed: int = 7,
-                        max_rows: int = 20_000) -> tuple[Measurement, ...]:
+                        max_rows: int = 20_000, whose: Clusters | None = None) -> tuple[Measurement, ...]:
     """Share of the rows below `threshold` that a change of `mutable` features brings above it; over an attribute the worst group's.
 
     score: what the model gave the rows, shape (n,). `level`: the step, in standard deviations of the column; a category may become
-    any other, a truth its opposite. At most `max_rows` refused rows are asked, drawn by `seed`. Wilson; detail: the step and how many
-    were accepted by one feature alone.
+    any other, a truth its opposite. At most `max_rows` refused rows are asked, drawn by `seed`. Wilson; where rows belong together
+    (`whose`), clusters are resampled. Detail: the step and how many were accepted by one feature alone.
     """
     absent = sorted(set(mutable) - set(frame.columns))
     if absent or not mutable:
@@ -62,10 +62,13 @@ def measure_adversarial(predict: Callable[[pl.DataFrame], Any], frame: pl.DataFr
         together = arrays.numbers(predict(moved), "the model's score") >= threshold
     success = alone | together
     detail = (("level", level), ("accepted_by_one_feature", float(alone.sum())))
-    measured = [_over("all", [_group("all", success)], detail)]
+    everybody = np.ones(len(rows), dtype=np.bool_)
+    own = None if whose is None else whose.part(rows)
+    method = share_of(success, own, everybody)[1]
+    measured = [_over("all", [_group("all", success, own, everybody)], detail, method)]
     for attribute, member in members.items():
         names = sorted({*map(str, member.tolist()), *(() if expected_groups is None else expected_names(attribute, expected_groups))})
-        measured.append(_over(attribute, [_group(name, success[member[rows] == name]) for name in names], detail))
+        measured.append(_over(attribute, [_group(name, success, own, member[rows] == name) for name in names], detail, method))
     return tuple(measured)
 
 
@@ -101,18 +104,19 @@ def _where(condition: npt.NDArray[np.bool_], chosen: pl.Series, other: pl.Series
     return pl.select(pl.when(pl.Series(condition)).then(chosen).otherwise(other).alias(other.name)).to_series()
 
 
-def _group(name: str, success: npt.NDArray[np.bool_]) -> GroupMeasurement:
-    lower, upper = wilson(int(success.sum()), len(success)) or (None, None)
-    return GroupMeasurement(name, float(success.mean()) if len(success) else None, lower, upper, len(success))
+def _group(name: str, success: npt.NDArray[np.bool_], whose: Clusters | None, rows: npt.NDArray[np.bool_]) -> GroupMeasurement:
+    hits = success[rows]
+    lower, upper = share_of(hits, whose, rows)[0] or (None, None)
+    return GroupMeasurement(name, float(hits.mean()) if len(hits) else None, lower, upper, len(hits))
 
 
-def _over(over: str, groups: list[GroupMeasurement], detail: tuple[tuple[str, float], ...]) -> Measurement:
+def _over(over: str, groups: list[GroupMeasurement], detail: tuple[tuple[str, float], ...], method: str) -> Measurement:
     smallest, direction = min((group.n for group in groups), default=0), metric_info(_NAME).direction
     absent = [group.name for group in groups if group.value is None]
     shown = () if over == "all" else tuple(groups)
     if absent or not groups:
         note = "nobody was refused" + ("" if over == "all" else f" in {', '.join(absent)}")
-        return Measurement(_NAME, None, None, None, smallest, "Wilson", over, shown, detail, note, direction=direction)
+        return Measurement(_NAME, None, None, None, smallest, method, over, shown, detail, note, direction=direction)
     worst = max(groups, key=lambda group: (group.value or 0.0, group.name))
-    return Measurement(_NAME, worst.value, worst.lower, worst.upper, smallest, "Wilson" if over == "all" else "worst group; Wilson", over,
+    return Measurement(_NAME, worst.value, worst.lower, worst.upper, smallest, method if over == "all" else f"worst group; {method}", over,
                        shown, detail, "" if over == "all" else f"worst {worst.name}", direction=direction)

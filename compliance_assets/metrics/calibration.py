@@ -8,7 +8,7 @@ score that means something else for one group is unfair however it is thresholde
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -96,24 +96,13 @@ def _measure(name: str, rows: _Rows, draws: int, seed: int) -> Measurement:
     cells = np.array([[one.n - one.positives, one.positives] for one in curve.bins], dtype=np.int64)
     means = np.array([one.mean_score for one in curve.bins], dtype=np.float64)
 
-    def gaps(drawn: Floats) -> tuple[Floats, Floats]:
-        size = drawn.sum(-1)
-        observed = arrays.ratio(drawn[..., 1], size)
-        # A bin that a draw left empty has no gap and no weight.
-        return np.nan_to_num(np.abs(means - observed), nan=0.0), size
-
-    def expected(drawn: Floats) -> Floats:
-        gap, size = gaps(drawn)
-        return np.asarray((gap * size).sum(-1) / size.sum(-1))
-
     if name == "maximum_calibration_error":
         value = float(curve.gaps().max())
-        interval, method = bootstrap_multinomial(cells, lambda drawn: np.asarray(gaps(drawn)[0].max(-1)), draws=draws,
-                                                 seed=seed)
+        interval, method = bootstrap_multinomial(cells, largest_gap(means), draws=draws, seed=seed)
     else:
         debiased = name == "expected_calibration_error_debiased"
         value = curve.debiased_error() if debiased else curve.expected_error()
-        interval, method = bootstrap_multinomial(cells, expected, draws=draws, seed=seed)
+        interval, method = bootstrap_multinomial(cells, expected_gap(means), draws=draws, seed=seed)
         if debiased and interval is not None:
             # Pivoted: the draws scatter around the plain error as that scatters around the truth.
             plain = curve.expected_error()
@@ -122,6 +111,25 @@ def _measure(name: str, rows: _Rows, draws: int, seed: int) -> Measurement:
     if interval is not None:
         interval = min(interval[0], value), max(interval[1], value)
     return _measurement(name, value, interval, n, f"{binning}; {method}")
+
+
+def expected_gap(means: Floats) -> Callable[[Floats], Floats]:
+    """The expected calibration error as a function of counts (draws, bins, 2 labels), the bins' mean scores held."""
+    def statistic(drawn: Floats) -> Floats:
+        size = drawn.sum(-1)
+        return np.asarray((_gaps(means, drawn) * size).sum(-1) / size.sum(-1))
+
+    return statistic
+
+
+def largest_gap(means: Floats) -> Callable[[Floats], Floats]:
+    """The maximum calibration error as a function of counts."""
+    return lambda drawn: np.asarray(_gaps(means, drawn).max(-1))
+
+
+def _gaps(means: Floats, drawn: Floats) -> Floats:
+    # A bin that a draw left empty has no gap and no weight.
+    return np.nan_to_num(np.abs(means - arrays.ratio(drawn[..., 1], drawn.sum(-1))), nan=0.0)
 
 
 def _murphy(curve: ReliabilityCurve, y: Counts, score: Floats, binning: str) -> Measurement:

@@ -38,7 +38,7 @@ from compliance_assets.metrics.intervals import (
 from compliance_assets.metrics.measurement import GroupMeasurement, Measurement, MeasurementRefused
 
 # rate: (numerator, denominator) as (label, decision) cells
-_RATES: Mapping[str, tuple[tuple[tuple[int, int], ...], tuple[tuple[int, int], ...]]] = {
+RATES: Mapping[str, tuple[tuple[tuple[int, int], ...], tuple[tuple[int, int], ...]]] = {
     "selection_rate": (((0, 1), (1, 1)), ((0, 0), (0, 1), (1, 0), (1, 1))),
     "true_positive_rate": (((1, 1),), ((1, 0), (1, 1))),
     "false_positive_rate": (((0, 1),), ((0, 0), (0, 1))),
@@ -177,7 +177,7 @@ def _fairlearn_rates(groups: tuple[str, ...], cells: bytes) -> Mapping[str, tupl
 def rate_of(rate: str, counts: Floats) -> Floats:
     """The rate for counts of shape (..., groups, 2 labels, 2 decisions); NaN where the denominator is 0."""
     above, below = (np.stack([counts[..., label, decision] for label, decision in part]).sum(axis=0)
-                    for part in _RATES[rate])
+                    for part in RATES[rate])
     return arrays.ratio(above, below)
 
 
@@ -255,7 +255,7 @@ def why_not(cells: Cells, rates: Mapping[str, tuple[float | None, ...]], *, rati
 
 
 def _numerator_denominator(rate: str, counts: Counts) -> tuple[int, int]:
-    above, below = (sum(int(counts[cell]) for cell in part) for part in _RATES[rate])
+    above, below = (sum(int(counts[cell]) for cell in part) for part in RATES[rate])
     return above, below
 
 

@@ -12,7 +12,7 @@ Because the worst group is looked for in every draw, noise alone makes it look w
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -98,6 +98,14 @@ def _mean_change(name: str, change: Floats) -> Measurement:
         interval = 0.0, 0.0  # the same answer for every row is no sample of a difference: there is none
     return Measurement(name, mean, *_ends(interval), n, method, direction=direction,
                        note="" if interval else "too few rows, or no spread: no interval")
+
+
+def statistic_of(name: str) -> Callable[[Floats], Floats]:
+    """The change as a function of counts: shape (draws, groups, label, incumbent's decision, candidate's) to (draws,)."""
+    if name in _OWN:
+        return lambda cells: np.asarray((rate_of(_OWN[name], cells.sum(axis=-2)) - rate_of(_OWN[name], cells.sum(axis=-1))).min(-1))
+    of = extreme_rates(_GAPS[name])
+    return lambda cells: np.asarray(of(cells.sum(axis=-2)) - of(cells.sum(axis=-1)))
 
 
 def _own(name: str, counts: Counts, before: Cells, now: Cells, draws: int, seed: int) -> Measurement:

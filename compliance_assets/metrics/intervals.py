@@ -144,7 +144,7 @@ def delong(y: Counts, score: Floats) -> Auc | None:
 
     `y` in {0, 1}, `score` finite, both shape (n,). Works on the distinct scores, so row order cannot matter.
     """
-    placed = _placements(y, score)
+    placed = placements(y, score)
     if placed is None:
         return None
     auc, positive, negative = placed
@@ -156,14 +156,14 @@ def delong_paired(y: Counts, score: Floats, other: Floats) -> tuple[float, float
 
     Row order may only matter in the last bit of the interval's sums, and `math.fsum` removes that.
     """
-    first, second = _placements(y, score), _placements(y, other)
+    first, second = placements(y, score), placements(y, other)
     if first is None or second is None:
         return None
     gaps = (first[1] - second[1], first[2] - second[2])
     return first[0] - second[0], math.fsum(_spread(gap) / len(gap) for gap in gaps)
 
 
-def _placements(y: Counts, score: Floats) -> tuple[float, Floats, Floats] | None:
+def placements(y: Counts, score: Floats) -> tuple[float, Floats, Floats] | None:
     """AUC, and per positive (negative) the share of negatives (positives) that it beats, in row order."""
     levels, place = np.unique(score, return_inverse=True)
     positive = np.bincount(place[y == 1], minlength=len(levels)).astype(np.int64)

@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from compliance_assets.metrics.catalogue import metric_info
+from compliance_assets.metrics.clusters import Clusters
 from compliance_assets.metrics.measurement import GroupMeasurement, Measurement, MeasurementRefused
 from compliance_assets.metrics.robustness import Inputs, Perturbation, measure_robustness
 
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
 def measure_missing_feature(level: float, predict: Callable[[pl.DataFrame], Any], frame: pl.DataFrame, y: Any, threshold: float,
                             inputs: Inputs, *, attributes: Mapping[str, Any] | None = None, over: Sequence[str] = (),
                             expected_groups: Mapping[str, Sequence[str]] | None = None, seed: int = 7,
-                            max_rows: int = 20_000, score: Any = None, observed: Any = None) -> tuple[Measurement, ...]:
+                            max_rows: int = 20_000, score: Any = None, observed: Any = None,
+                            whose: Clusters | None = None) -> tuple[Measurement, ...]:
     """`missing_feature_decision_flip_rate` and `missing_feature_auc_drop`, one nullable feature missing in a share `level` of rows.
 
     Over all rows `groups` are the features and the value is the worst one's; over an attribute `groups` are its groups under the
@@ -33,7 +35,7 @@ def measure_missing_feature(level: float, predict: Callable[[pl.DataFrame], Any]
     gone = Perturbation("missing_values", level, repeats=1 if level == 1 else 3)
     by_feature = {name: measure_robustness([gone], predict, frame, y, threshold, replace(inputs, nullable=(name,)), attributes=attributes,
                                            over=over, expected_groups=expected_groups, seed=seed, max_rows=max_rows,
-                                           score=score, observed=observed)
+                                           score=score, observed=observed, whose=whose)
                   for name in sorted(inputs.nullable)}
     return tuple(_worst({name: found[place] for name, found in by_feature.items()})
                  for place in range(len(next(iter(by_feature.values())))))

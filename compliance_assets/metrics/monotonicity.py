@@ -19,8 +19,8 @@ import numpy.typing as npt
 from compliance_assets.metrics import arrays
 from compliance_assets.metrics.arrays import Floats
 from compliance_assets.metrics.catalogue import metric_info
+from compliance_assets.metrics.clusters import Clusters, share_of
 from compliance_assets.metrics.groups import expected_names, membership
-from compliance_assets.metrics.intervals import wilson
 from compliance_assets.metrics.measurement import GroupMeasurement, Measurement, MeasurementRefused
 
 if TYPE_CHECKING:
@@ -48,8 +48,9 @@ class Rule:
 def measure_monotonicity(rule: Rule, predict: Callable[[pl.DataFrame], Any], frame: pl.DataFrame, *,
                          attributes: Mapping[str, Any] | None = None, over: Sequence[str] = (),
                          expected_groups: Mapping[str, Sequence[str]] | None = None, seed: int = 7,
-                         max_rows: int = 20_000) -> tuple[Measurement, ...]:
-    """Share of rows that break the rule, over all rows and over each attribute (the worst group's). Wilson.
+                         max_rows: int = 20_000, whose: Clusters | None = None) -> tuple[Measurement, ...]:
+    """Share of rows that break the rule, over all rows and over each attribute (the worst group's). Wilson; where rows belong together
+    (`whose`), clusters are resampled.
 
     A row whose value is missing, or cannot be raised any further, asks nothing and is not in `n`. Detail: the largest breach.
     """
@@ -60,6 +61,7 @@ def measure_monotonicity(rule: Rule, predict: Callable[[pl.DataFrame], Any], fra
     if frame.height > max_rows:
         chosen = np.sort(np.random.default_rng(seed).choice(frame.height, size=max_rows, replace=False))
         frame, members = frame[chosen], {name: member[chosen] for name, member in members.items()}
+        whose = None if whose is None else whose.part(chosen)
     raised, asked = _raised(frame[rule.feature], rule)
     moved = np.zeros(frame.height)
     if asked.any():
@@ -69,11 +71,11 @@ def measure_monotonicity(rule: Rule, predict: Callable[[pl.DataFrame], Any], fra
     breach = {"rising": -moved, "falling": moved, "constant": np.abs(moved)}[rule.expected]
     detail = (("level", rule.step), ("tolerance", rule.tolerance), ("largest_breach", max(0.0, float(breach.max(initial=0.0)))))
     wrong = breach > rule.tolerance
-    measured = [_rate("all", wrong[asked], detail)]
+    measured = [_rate("all", wrong[asked], detail, whose, asked)]
     for attribute, member in members.items():
         names = sorted({*map(str, member.tolist()), *(() if expected_groups is None else expected_names(attribute, expected_groups))})
-        groups = tuple(_group(name, wrong[asked & (member == name)]) for name in names)
-        measured.append(_worst(attribute, groups, detail))
+        groups = tuple(_group(name, wrong, whose, asked & (member == name)) for name in names)
+        measured.append(_worst(attribute, groups, detail, measured[0].method))
     return tuple(measured)
 
 
@@ -106,24 +108,27 @@ def _raised(series: pl.Series, rule: Rule) -> tuple[pl.Series, npt.NDArray[np.bo
     return pl.select(pl.when(pl.Series(asked)).then(changed).otherwise(series).alias(series.name)).to_series(), asked
 
 
-def _rate(over: str, wrong: npt.NDArray[np.bool_], detail: tuple[tuple[str, float], ...]) -> Measurement:
+def _rate(over: str, wrong: npt.NDArray[np.bool_], detail: tuple[tuple[str, float], ...], whose: Clusters | None,
+          rows: npt.NDArray[np.bool_]) -> Measurement:
     n, direction = len(wrong), metric_info(_NAME).direction
-    lower, upper = wilson(int(wrong.sum()), n) or (None, None)
-    return Measurement(_NAME, float(wrong.mean()) if n else None, lower, upper, n, "Wilson", over, detail=detail,
+    interval, method = share_of(wrong, whose, rows)
+    lower, upper = interval or (None, None)
+    return Measurement(_NAME, float(wrong.mean()) if n else None, lower, upper, n, method, over, detail=detail,
                        note="" if n else "no row has a value that can be raised", direction=direction)
 
 
-def _group(name: str, wrong: npt.NDArray[np.bool_]) -> GroupMeasurement:
-    lower, upper = wilson(int(wrong.sum()), len(wrong)) or (None, None)
-    return GroupMeasurement(name, float(wrong.mean()) if len(wrong) else None, lower, upper, len(wrong))
+def _group(name: str, wrong: npt.NDArray[np.bool_], whose: Clusters | None, rows: npt.NDArray[np.bool_]) -> GroupMeasurement:
+    hits = wrong[rows]
+    lower, upper = share_of(hits, whose, rows)[0] or (None, None)
+    return GroupMeasurement(name, float(hits.mean()) if len(hits) else None, lower, upper, len(hits))
 
 
-def _worst(over: str, groups: tuple[GroupMeasurement, ...], detail: tuple[tuple[str, float], ...]) -> Measurement:
+def _worst(over: str, groups: tuple[GroupMeasurement, ...], detail: tuple[tuple[str, float], ...], method: str) -> Measurement:
     smallest, direction = min((group.n for group in groups), default=0), metric_info(_NAME).direction
     absent = [group.name for group in groups if group.value is None]
     if absent or not groups:
-        return Measurement(_NAME, None, None, None, smallest, "Wilson per group", over, groups, detail, direction=direction,
+        return Measurement(_NAME, None, None, None, smallest, f"{method} per group", over, groups, detail, direction=direction,
                            note=f"no row that can be raised in {', '.join(absent)}" if absent else "no rows")
     worst = max(groups, key=lambda group: (group.value or 0.0, group.name))
-    return Measurement(_NAME, worst.value, worst.lower, worst.upper, smallest, "worst group; Wilson", over, groups, detail,
+    return Measurement(_NAME, worst.value, worst.lower, worst.upper, smallest, f"worst group; {method}", over, groups, detail,
                        f"worst {worst.name}", direction=direction)

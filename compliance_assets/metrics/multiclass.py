@@ -92,7 +92,7 @@ def _measure(name: str, label: Any, table: Floats, confusion: Any, draws: int,
         one = measure_calibration(("expected_calibration_error",), (named == label).astype(np.int64), table[np.arange(n), named],
                                   draws=draws, seed=seed)[0]
         return one.value, None if one.lower is None or one.upper is None else (one.lower, one.upper), one.method, one.note
-    statistic = _OF_CELLS[name]
+    statistic = OF_CELLS[name]
     value = float(statistic(confusion.astype(np.float64)))
     if not math.isfinite(value):
         return None, None, "confusion cells", "only one class, or only one decision, is present" if name == "mcc" else \
@@ -125,7 +125,7 @@ def _mcc(cells: Floats) -> Floats:
     return arrays.ratio(np.asarray(right * n - (true * decided).sum(-1)), np.asarray(spread))
 
 
-_OF_CELLS = {"macro_f1": _macro_f1, "balanced_accuracy": _balanced, "macro_precision": _macro_precision, "mcc": _mcc}
+OF_CELLS = {"macro_f1": _macro_f1, "balanced_accuracy": _balanced, "macro_precision": _macro_precision, "mcc": _mcc}
 
 
 def _macro_auc(label: Any, table: Floats) -> tuple[float | None, Interval | None, str, str]:

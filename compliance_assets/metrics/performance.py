@@ -115,7 +115,7 @@ def _measure(name: str, scored: _Scored) -> Measurement:
         return _log_loss(scored)
     if name == "cost_per_row":
         return _cost(scored)
-    if name in _OF_CELLS:
+    if name in OF_CELLS:
         return _of_cells(name, scored)
     raise MeasurementRefused(f"{name} is not a metric of a binary classifier.", rule="metrics fit the task", value=name,
                              remedy="Use it with the task it belongs to.")
@@ -192,7 +192,7 @@ def _mcc(cells: Floats) -> Floats:
     return arrays.ratio(tp * tn - fp * fn, np.sqrt(tp + fp) * np.sqrt(tp + fn) * np.sqrt(tn + fp) * np.sqrt(tn + fn))
 
 
-_OF_CELLS = {
+OF_CELLS = {
     "f1": (_f1, "nothing is positive, neither by label nor by decision"),
     "balanced_accuracy": (_balanced, "only one class is present"),
     "mcc": (_mcc, "only one class, or only one decision, is present"),
@@ -217,7 +217,7 @@ def _cost(scored: _Scored) -> Measurement:
 
 
 def _of_cells(name: str, scored: _Scored) -> Measurement:
-    statistic, why_none = _OF_CELLS[name]
+    statistic, why_none = OF_CELLS[name]
     value = float(statistic(scored.cells))
     if not math.isfinite(value):
         return _measurement(name, None, None, len(scored.y), "confusion cells", why_none)

@@ -18,6 +18,8 @@ import numpy as np
 from compliance_assets.metrics import arrays
 from compliance_assets.metrics.arrays import Counts, Floats
 from compliance_assets.metrics.catalogue import metric_info
+from compliance_assets.metrics.clustered import with_interval
+from compliance_assets.metrics.clusters import Clusters, area_change, mean, rate
 from compliance_assets.metrics.groups import expected_names, membership
 from compliance_assets.metrics.intervals import Z95, delong_paired, normal_mean, wilson
 from compliance_assets.metrics.measurement import GroupMeasurement, Measurement, MeasurementRefused
@@ -75,12 +77,14 @@ class _Before:
     threshold: float
     attributes: Mapping[str, Any]
     observed: Floats | None = None  # where scores are predicted numbers: what they should have been
+    whose: Clusters | None = None  # where rows belong together
 
 
 def measure_robustness(perturbations: Sequence[Perturbation], predict: Predict, frame: pl.DataFrame, y: Any,
                        threshold: float, inputs: Inputs, *, attributes: Mapping[str, Any] | None = None,
                        over: Sequence[str] = (), expected_groups: Mapping[str, Sequence[str]] | None = None,
-                       seed: int = 7, max_rows: int = 20_000, score: Any = None, observed: Any = None) -> tuple[Measurement, ...]:
+                       seed: int = 7, max_rows: int = 20_000, score: Any = None, observed: Any = None,
+                       whose: Clusters | None = None) -> tuple[Measurement, ...]:
     """For each perturbation `<kind>_decision_flip_rate` and `<kind>_auc_drop`, over all rows and over each attribute.
 
     frame: the model's inputs, n rows; y: labels, shape (n,); predict: frame to probabilities, shape (rows,). At most
@@ -88,7 +92,7 @@ def measure_robustness(perturbations: Sequence[Perturbation], predict: Predict, 
     shape (n,): what the model gave these rows undisturbed, where that is known. A row that a draw left as it was keeps its
     score; only the others are scored again. Over an attribute the value is the worst group's. Where numbers are predicted,
     `observed` (n,) is what they should have been, and `<kind>_mae_rise` takes the place of the AUC drop. What no column allows
-    (no nullable feature, say) has value None, with a note.
+    (no nullable feature, say) has value None, with a note. `whose`: rows that belong together; intervals then resample clusters.
     """
     label = arrays.labels(y)
     rows = arrays.same_rows(y=label, frame=np.empty(frame.height))
@@ -101,7 +105,7 @@ def measure_robustness(perturbations: Sequence[Perturbation], predict: Predict, 
     truth = None if observed is None else arrays.numbers(observed, "observed")[chosen]
     known = None if score is None else _given(score, label, numbers=truth is not None)[chosen]
     before = _Before(sample, label[chosen], _scored(predict, sample, numbers=truth is not None) if known is None else known,
-                     threshold, members, truth)
+                     threshold, members, truth, None if whose is None else whose.part(chosen))
     measured: list[Measurement] = []
     for perturbation in perturbations:
         why, after = _after(perturbation, predict, before, inputs, seed)
@@ -114,7 +118,7 @@ def measure_changed_scores(kind: str, y: Any, score: Any, others: Sequence[Any],
                            attributes: Mapping[str, Any] | None = None, over: Sequence[str] = (),
                            expected_groups: Mapping[str, Sequence[str]] | None = None,
                            detail: tuple[tuple[str, float], ...] = (), why: str = "",
-                           observed: Any = None) -> tuple[Measurement, ...]:
+                           observed: Any = None, whose: Clusters | None = None) -> tuple[Measurement, ...]:
     """`<kind>_decision_flip_rate` and `<kind>_auc_drop` of scores that were made again in another way, averaged over `others`.
 
     y, score and each of `others`: shape (n,), the same rows in the same order. `why`: the reason if nothing could be made again.
@@ -127,7 +131,7 @@ def measure_changed_scores(kind: str, y: Any, score: Any, others: Sequence[Any],
     members = {attribute: membership(attribute, attributes or {}) for attribute in over}
     import polars as pl
 
-    return _everywhere(kind, detail, _Before(pl.DataFrame(), label, checked, threshold, members, truth), after,
+    return _everywhere(kind, detail, _Before(pl.DataFrame(), label, checked, threshold, members, truth, whose), after,
                        why or ("" if after else "nothing was scored again"), expected_groups)
 
 
@@ -264,6 +268,8 @@ def _both(kind: str, detail: tuple[tuple[str, float], ...], before: _Before, aft
     lower, upper = wilson(share * n, n) or (None, None)
     flips = Measurement(names[0], share, lower, upper, n, f"Wilson on rows, mean of {len(after)} draws", detail=detail,
                         direction=metric_info(names[0]).direction)
+    if before.whose is not None:
+        return _of_clusters(flips, names[1], before, after, rows, before.whose.part(rows))
     if before.observed is not None:
         return flips, _mae_rise(names[1], detail, before.observed[rows], before.score[rows], [score[rows] for score in after])
     pairs = [delong_paired(before.y[rows], before.score[rows], score[rows]) for score in after]
@@ -278,6 +284,28 @@ def _both(kind: str, detail: tuple[tuple[str, float], ...], before: _Before, aft
                               f"paired DeLong, mean of {len(known)} draws", detail=detail,
                               note="" if sure else "no interval: a class has one row",
                               direction=metric_info(names[1]).direction)
+
+
+def _of_clusters(flips: Measurement, name: str, before: _Before, after: list[Floats], rows: Any,
+                 whose: Clusters) -> tuple[Measurement, Measurement]:
+    """The same two where rows belong together; each row counts once, by the mean of its draws."""
+    score, y, n = before.score[rows], before.y[rows], len(before.y[rows])
+    again = [other[rows] for other in after]
+    decided = score >= before.threshold
+    turned = np.mean([(other >= before.threshold) != decided for other in again], axis=0)
+    flips = with_interval(flips, rate(turned, whose))
+    if before.observed is not None:
+        truth = before.observed[rows]
+        plain = _mae_rise(name, flips.detail, truth, score, again)
+        gained = np.mean([np.abs(other - truth) for other in again], axis=0) - np.abs(score - truth)
+        return flips, with_interval(plain, mean(gained, whose)) if gained.any() else plain
+    pairs = [pair for pair in (delong_paired(y, score, other) for other in again) if pair is not None]
+    if not pairs:
+        return flips, Measurement(name, None, None, None, n, "paired DeLong", detail=flips.detail, note="only one class is present",
+                                  direction=metric_info(name).direction)
+    drop = Measurement(name, math.fsum(lost for lost, _ in pairs) / len(pairs), None, None, n, "", detail=flips.detail,
+                       direction=metric_info(name).direction)
+    return flips, with_interval(drop, area_change(y, score, again, whose))
 
 
 def _mae_rise(name: str, detail: tuple[tuple[str, float], ...], observed: Floats, before: Floats, after: list[Floats]) -> Measurement:

@@ -193,7 +193,7 @@ def _evaluation(evaluation: dict[str, Any]) -> dict[str, Any]:
     for family in ("performance", "robustness", "calibration"):
         if family in evaluation:
             evaluation[family] = {"bounds": _bounds(evaluation[family])}
-    for family in ("fairness", "drift"):
+    for family in ("fairness", "drift", "time_slices"):
         if family in evaluation:
             evaluation[family]["bounds"] = _bounds(evaluation[family].get("bounds", []))
     if "drift" in evaluation:

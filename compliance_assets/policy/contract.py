@@ -232,6 +232,8 @@ def _gaps(system: System, columns: Mapping[str, ColumnContract]) -> Iterator[Pro
         (("data", "key"), system.data.key, "the key"),
         (("data", "target", "column"), system.data.target.column, "the target"),
         (("data", "split", "by"), system.data.split.by, "the column to split by"),
+        *((("evaluation", "time_slices", "column"), sliced.column, "the column to slice by")
+          for sliced in (system.evaluation.time_slices,) if sliced is not None),
         *((("data", "protected", attribute), system.data.column_of(attribute), f"the protected attribute {attribute}")
           for attribute in system.data.protected),
     ):

@@ -95,11 +95,11 @@ RIVER: tuple[StageRule, ...] = (
     StageRule(
         4, "model_evaluation", "evaluation_report", ("candidate_model", "features"), "compute",
         (
-            Gate("performance", 2, "Is it right often enough, and more often than one answer for everybody?", ("Art. 15(1)", "Art. 15(3)")),
-            Gate("fairness", 1, "Are protected groups treated alike, within the bounds?", ("Art. 10(2)(f)", "Art. 10(2)(g)", "Art. 15(1)")),
-            Gate("robustness", 1, "Does it stay right under disturbance?", ("Art. 15(4)",)),
-            Gate("calibration", 1, "Does it know how sure it is?", ("Art. 13(3)(b)(ii)", "Art. 15(1)")),
-            Gate("drift", 2, "How far is it from production and from the assessed baseline?", ("Art. 9(8)", "Art. 43(4)")),
+            Gate("performance", 3, "Is it right often enough, and more often than one answer for everybody?", ("Art. 15(1)", "Art. 15(3)")),
+            Gate("fairness", 2, "Are protected groups treated alike, within the bounds?", ("Art. 10(2)(f)", "Art. 10(2)(g)", "Art. 15(1)")),
+            Gate("robustness", 2, "Does it stay right under disturbance?", ("Art. 15(4)",)),
+            Gate("calibration", 2, "Does it know how sure it is?", ("Art. 13(3)(b)(ii)", "Art. 15(1)")),
+            Gate("drift", 3, "How far is it from production and from the assessed baseline?", ("Art. 9(8)", "Art. 43(4)")),
         ),
         ("Art. 9(6)", "Art. 9(8)", "Art. 15(1)", "Art. 15(4)", "Annex IV(2)(g)", "Annex IV(3)"),
         "Model evaluation", "any gate fails; the first failure halts the later gates",

@@ -194,7 +194,7 @@ class Split(Declared):
     train: Share = Field(description="share of rows to learn from")
     validation: Share = Field(description="share of rows to choose by")
     holdout: Share = Field(description="share of rows to judge by, out of reach of training")
-    by: Text = Field(description="the column whose equal values must stay in one part")
+    by: Text = Field(description="the column whose equal values must stay in one part; not the key: intervals resample its values")
     seed: int = Field(ge=0, description="the seed of the assignment")
 
     @model_validator(mode="after")
@@ -269,6 +269,11 @@ class Data(Declared):
     currentness: tuple[Currentness, ...] = Field((), description="how old rows may be on a declared day")
     decided_at: Text | None = Field(None, description="the column with the day or moment of the decision, for features with known_at")
     provenance: Provenance = Field(description="where the data comes from and why it may be used")
+
+    @property
+    def together(self) -> str | None:
+        """The column whose equal values are rows that belong together (one person's), where rows are not split one by one."""
+        return None if self.split.by == self.key else self.split.by
 
     def column_of(self, attribute: str) -> str:
         """The raw column in which a protected attribute stands, or from which it is cut."""
@@ -349,7 +354,7 @@ class Features(Declared):
 
 
 class Reweighing(Declared):
-    """Kamiran and Calders 2012: weights that make the attribute and the label independent in the training data."""
+    """Kamiran and Calders 2012: weights that make the attribute and the label (of two outcomes or several classes) independent."""
 
     kind: Literal["reweighing"] = Field(description="weights for the training rows")
     over: Name = Field(description="the protected attribute")
@@ -357,11 +362,15 @@ class Reweighing(Declared):
 
 
 class GridSearch(Declared):
-    """The predictor that fairlearn's GridSearch chose (Agarwal et al. 2018): a plain estimator, no attribute at prediction."""
+    """The predictor that a grid of fairlearn's GridSearch holds best: a plain estimator, no attribute at prediction.
+
+    Of two outcomes Agarwal et al. 2018; of a number Agarwal, Dudik, Wu 2019 (bounded_group_loss: the worst group's squared error).
+    """
 
     kind: Literal["grid_search"] = Field(description="a search among reweighted models")
     over: Name = Field(description="the protected attribute")
-    constraint: Literal["demographic_parity", "equalized_odds"] = Field(description="what the search equalises")
+    constraint: Literal["demographic_parity", "equalized_odds", "bounded_group_loss"] = Field(
+        description="what the search equalises; bounded_group_loss for a number, the others for two outcomes")
     grid_size: int = Field(ge=2, le=200, description="how many models are tried")
     because: Reason
 
@@ -378,19 +387,27 @@ class CorrelationRemover(Declared):
 Mitigation = Annotated[Reweighing | GridSearch | CorrelationRemover, Field(discriminator="kind")]
 
 
+def choosable(task: str) -> tuple[str, ...]:
+    """By which metrics a search may choose: training knows no decision threshold, and what is best at a value has no best."""
+    def fits(info: MetricInfo) -> bool:
+        known = {"binary": info.needs == ("y", "score"), "regression": info.needs == ("y", "predicted"),
+                 "multiclass": "previous score" not in info.needs and "costs" not in info.needs}[task]
+        return known and info.family == "performance" and task in info.task and info.direction != "target"
+
+    return tuple(name for name, info in METRICS.items() if fits(info))
+
+
 class Search(Declared):
     """Every combination of these values is tried and compared on the validation rows; every trial is recorded."""
 
     parameters: dict[Text, tuple[int | float | str | bool, ...]] = Field(min_length=1, description="values to try, by hyperparameter")
-    choose_by: Name = Field(description="a performance metric of scores, measured on the validation rows")
+    choose_by: Name = Field(description="a performance metric of scores, classes or numbers, measured on the validation rows")
     because: Reason
 
     @model_validator(mode="after")
     def _worth_it(self) -> Search:
-        chosen = METRICS.get(self.choose_by)
-        fit = sorted(name for name, info in METRICS.items() if info.family == "performance" and info.needs == ("y", "score")
-                     and "binary" in info.task)
-        if chosen is None or self.choose_by not in fit:
+        fit = sorted({name for task in ("binary", "multiclass", "regression") for name in choosable(task)})
+        if self.choose_by not in fit:
             refuse(Problem(("choose_by",), f"a search cannot choose by {self.choose_by}", f"Use one of {', '.join(fit)}."))
         trials = math.prod(len(values) for values in self.parameters.values())
         if not 2 <= trials <= 200 or any(len(set(values)) != len(values) for values in self.parameters.values()):
@@ -664,6 +681,46 @@ class Drift(Declared):
         return self
 
 
+class TimeSlices(Declared):
+    """The holdout cut by time (J.4): is it as right, and as fair, in every stretch of it? Bounds are held by the worst slice.
+
+    Cuts [2025-01-01, 2025-07-01] make before_2025-01-01, 2025-01-01_to_before_2025-07-01 and from_2025-07-01. Rows without a date
+    are a slice of their own, undated.
+    """
+
+    column: Text = Field(description="the column of the prepared data with each row's day or moment (UTC)")
+    cuts: tuple[date, ...] = Field(min_length=1, description="the days on which one slice ends and the next begins, rising")
+    minimum: MinimumGroup = Field(description="the smallest slice that may be judged")
+    minimum_group: MinimumGroup | None = Field(None, description="the smallest group within a slice, where a bound compares groups")
+    bounds: tuple[Bound, ...] = Field(min_length=1, description="what the worst slice must keep: performance, calibration or fairness")
+    because: Reason
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        days = [cut.isoformat() for cut in self.cuts]
+        return (f"before_{days[0]}", *(f"{low}_to_before_{high}" for low, high in pairwise(days)), f"from_{days[-1]}")
+
+    @model_validator(mode="after")
+    def _measurable(self) -> TimeSlices:
+        found = [] if list(self.cuts) == sorted(set(self.cuts)) else [Problem(("cuts",), "cuts must rise")]
+        for index, bound in enumerate(self.bounds):
+            info = METRICS[bound.metric]
+            compares = info.family == "fairness"
+            if info.family not in ("performance", "fairness", "calibration") or "previous score" in info.needs or (
+                    info.family == "calibration" and info.name.endswith(("_error_difference", "group_calibration_error"))):
+                found.append(Problem(("bounds", index, "metric"), f"{bound.metric} is not measured in slices",
+                                     "Use a metric of performance, of calibration, or a comparison of groups, of this model alone."))
+            elif compares != bool(bound.over):
+                found.append(Problem(("bounds", index, "over"), f"{bound.metric} " + (
+                    "compares groups and does not say over which attributes" if compares else "is of all rows of a slice"),
+                    "Write over: [an attribute, or two joined by *]." if compares else "Take over: away."))
+            elif compares and self.minimum_group is None:
+                found.append(Problem((), f"{bound.metric} compares groups within a slice: minimum_group has no default",
+                                     "Declare time_slices.minimum_group."))
+        refuse_any(found)
+        return self
+
+
 class HoldoutUses(Declared):
     """A holdout that many candidates were judged by has become something to choose by."""
 
@@ -704,6 +761,7 @@ class Evaluation(Declared):
         description="what follows INCONCLUSIVE and INSUFFICIENT_DATA: refuse, or an exception that people approve")
     costs: Costs | None = Field(None, description="what wrong decisions cost, for the metric cost_per_row")
     holdout_uses: HoldoutUses | None = Field(None, description="how often candidates may be judged by the same holdout")
+    time_slices: TimeSlices | None = Field(None, description="stretches of time in each of which the holdout is judged by itself")
 
     @model_validator(mode="after")
     def _families(self) -> Evaluation:
@@ -734,6 +792,8 @@ class Evaluation(Declared):
         ):
             for index, bound in enumerate(bounds):
                 yield family, (*where, index), bound
+        for index, bound in enumerate(self.time_slices.bounds if self.time_slices is not None else ()):
+            yield METRICS[bound.metric].family, ("time_slices", "bounds", index), bound
 
 
 # ---------------------------------------------------------------------------------------- integration, approval, rollout
@@ -850,7 +910,8 @@ Step = Annotated[
 ]
 
 
-AbortMetric = Literal["error_rate", "latency_ratio_p95", "selection_rate_ratio", "decision_flip_rate", "unlogged_rate"]
+AbortMetric = Literal["error_rate", "latency_ratio_p95", "selection_rate_ratio", "decision_flip_rate", "unlogged_rate",
+                      "score_shift"]
 
 
 class AbortRule(Declared):
@@ -940,6 +1001,21 @@ class Aisdp(Declared):
     module_2: Text = Field(description="its module 2, the development process")
 
 
+def _not_this_task(mitigation: Reweighing | GridSearch | CorrelationRemover, task: Task) -> Iterator[Problem]:
+    """What the field has no mitigation of this kind for, with the reason."""
+    place: Where = ("training", "mitigation")
+    if mitigation.kind == "reweighing" and task == "regression":
+        yield Problem(place, "reweighing weighs each label within each group, and a number has no labels to weigh",
+                      "Use grid_search with bounded_group_loss, or correlation_remover.")
+    elif mitigation.kind == "grid_search" and task == "multiclass":
+        yield Problem(place, "grid_search relabels and weighs rows of two outcomes (Agarwal et al. 2018); no reduction of several classes "
+                      "is known here", "Use reweighing or correlation_remover.")
+    elif mitigation.kind == "grid_search" and (mitigation.constraint == "bounded_group_loss") != (task == "regression"):
+        said, way = ("two outcomes; this one predicts a number", "Use bounded_group_loss.") if task == "regression" else (
+            "a predicted number; this one decides between two outcomes", "Use demographic_parity or equalized_odds.")
+        yield Problem((*place, "constraint"), f"{mitigation.constraint} is about {said}", way)
+
+
 class System(Declared):
     """One AI system, whole."""
 
@@ -1021,10 +1097,12 @@ class System(Declared):
         if task != "regression" and not 0 < threshold < 1:
             yield Problem(("evaluation", "decision_threshold"), "a probability from which on it is decided lies between 0 and 1",
                           got=plain(threshold))
-        if task != "binary":
-            for name in ("search", "mitigation"):
-                if getattr(self.training, name) is not None:
-                    yield Problem(("training", name), f"training.{name} knows two outcomes only; {decides}", "Take it away.")
+        search, mitigation = self.training.search, self.training.mitigation
+        if search is not None and search.choose_by not in choosable(task):
+            yield Problem(("training", "search", "choose_by"), f"a search cannot choose by {search.choose_by}; {decides}",
+                          f"Use one of {', '.join(choosable(task))}.")
+        if mitigation is not None:
+            yield from _not_this_task(mitigation, task)
 
     def _unknown_features(self) -> Iterator[Problem]:
         registry = {feature.name: feature for feature in self.features.registry}

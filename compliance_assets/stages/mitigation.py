@@ -1,8 +1,9 @@
 """What can be done in training so that groups are treated alike, without asking for anybody's group at prediction.
 
-Reweighing (Kamiran & Calders 2012) weighs the training rows so that group and label are independent. Grid search (Agarwal et
-al. 2018, fairlearn) trains one plain estimator for each point of a grid of Lagrange multipliers; the one that trades error
-against the gap best *on the validation rows* is kept, and every trial is recorded, the discarded ones too. The correlation
+Reweighing (Kamiran & Calders 2012) weighs the training rows so that group and label, or class, are independent. Grid search
+(Agarwal et al. 2018, of numbers Agarwal, Dudik, Wu 2019; fairlearn) trains one plain estimator for each point of a grid of
+Lagrange multipliers; the one that trades error against the gap best, or whose worst group errs least, *on the validation rows* is
+kept, and every trial is recorded, the discarded ones too. The correlation
 remover (fairlearn) subtracts what the attribute explains of the features; its prediction needs the attribute, so it is refused
 unless the attribute is declared as a feature anyway (Art. 10(2)(f)-(g)).
 """
@@ -18,7 +19,8 @@ import numpy.typing as npt
 
 from compliance_assets.errors import StageError
 from compliance_assets.modelfile import favourable_scores
-from compliance_assets.policy.system import Bands, CorrelationRemover, GridSearch, System
+from compliance_assets.policy.system import Bands, CorrelationRemover, GridSearch, System, Target
+from compliance_assets.stages import outcomes
 from compliance_assets.stages.estimators import for_fitting
 from compliance_assets.trust.canonical import decimal_string
 
@@ -67,28 +69,38 @@ def fit(prepared: Prepared, system: System, train: Rows, validation: Rows) -> Fi
         raise StageError(f"{system.training.estimator} takes no sample weights, which {wanted.kind} needs.", rule="mitigation",
                          value=wanted.kind, remedy="Choose an estimator whose fit takes sample_weight.")
     if wanted.kind == "reweighing":
-        weights, table = reweighing(groups, train.labels)
+        weights, table = reweighing(groups, train.labels, _names(system.data.target))
         prepared.estimator.fit(for_fitting(prepared, train.frame), train.labels, **{prepared.weights: weights})
         return Fitted(prepared.estimator, (), {"kind": wanted.kind, "over": wanted.over, "weights": table})
-    return _grid_search(prepared, wanted, train, validation)
+    return (_grid_of_numbers if wanted.constraint == "bounded_group_loss" else _grid_search)(prepared, wanted, train, validation)
 
 
-def reweighing(groups: npt.ArrayLike, labels: npt.NDArray[Any]) -> tuple[npt.NDArray[np.float64], dict[str, dict[str, str]]]:
+def _names(target: Target) -> Mapping[int, str]:
+    """What each learned label is called."""
+    return {code: name for name, code in outcomes.class_codes(target).items()} if target.classes is not None else {0: "0", 1: "1"}
+
+
+def reweighing(groups: npt.ArrayLike, labels: npt.NDArray[Any],
+               named: Mapping[int, str] | None = None) -> tuple[npt.NDArray[np.float64], dict[str, dict[str, str]]]:
     """Weight of a row with group g and label y: rows(g) · rows(y) / (rows · rows(g, y)); shape (n,), and the table of weights.
 
-    Kamiran & Calders 2012, "Data preprocessing techniques for classification without discrimination", algorithm 3.
+    Kamiran & Calders 2012, "Data preprocessing techniques for classification without discrimination", algorithm 3; of several
+    classes the same, class by class. `named`: every label that there may be, and its name; else 0 and 1.
     """
+    called = {0: "0", 1: "1"} if named is None else named
+    codes = np.array(sorted(called), dtype=np.int64)
     names, place = np.unique(np.asarray(groups).astype(str), return_inverse=True)
-    cells = np.zeros((len(names), 2), dtype=np.int64)
-    np.add.at(cells, (place, labels.astype(np.int64)), 1)
+    of = np.searchsorted(codes, labels.astype(np.int64))
+    cells = np.zeros((len(names), len(codes)), dtype=np.int64)
+    np.add.at(cells, (place, of), 1)
     if (cells == 0).any():
-        empty = [f"{names[group]} with label {label}" for group, label in np.argwhere(cells == 0).tolist()]
+        empty = [f"{names[group]} with label {called[int(codes[label])]}" for group, label in np.argwhere(cells == 0).tolist()]
         raise StageError(f"Reweighing has no training rows for {', '.join(empty)}.", rule="mitigation", value=", ".join(empty),
                          remedy="Weights cannot make up for rows that are not there: collect them, or choose another mitigation.")
     table = cells.sum(1, keepdims=True) * cells.sum(0, keepdims=True) / (cells.sum() * cells)
-    described = {str(name): {"0": decimal_string(row[0]), "1": decimal_string(row[1])}
+    described = {str(name): {called[int(code)]: decimal_string(weight) for code, weight in zip(codes, row, strict=True)}
                  for name, row in zip(names, table.tolist(), strict=True)}
-    return table[place, labels.astype(np.int64)], described
+    return table[place, of], described
 
 
 def _grid_search(prepared: Prepared, wanted: GridSearch, train: Rows, validation: Rows) -> Fitted:
@@ -121,6 +133,36 @@ def _grid_search(prepared: Prepared, wanted: GridSearch, train: Rows, validation
     return Fitted(search.predictors_[best[1]], tuple(trials), {
         "kind": wanted.kind, "over": wanted.over, "constraint": wanted.constraint, "grid_size": wanted.grid_size,
         "chosen": best[1], "chosen_by": "lowest mean of error and gap on the validation rows, decided at 0.5"})
+
+
+def _grid_of_numbers(prepared: Prepared, wanted: GridSearch, train: Rows, validation: Rows) -> Fitted:
+    """Groups weighed against each other: Agarwal, Dudik, Wu 2019, "Fair Regression".
+
+    The predictor is kept whose worst group errs least, in mean squared error *on the validation rows*; the earlier of two equals.
+    """
+    from fairlearn.reductions import BoundedGroupLoss, SquareLoss
+    from fairlearn.reductions import GridSearch as Search
+
+    loss = SquareLoss(float(train.labels.min()), float(train.labels.max()))
+    search = Search(prepared.estimator, BoundedGroupLoss(loss), grid_size=wanted.grid_size, sample_weight_name=prepared.weights)
+    search.fit(train.frame, train.labels, sensitive_features=train.groups[wanted.over].to_numpy())
+    trials: list[dict[str, Any]] = []
+    best: tuple[float, int] | None = None
+    groups = validation.groups[wanted.over].to_numpy().astype(str)
+    for number, predictor in enumerate(search.predictors_):
+        square = np.square(favourable_scores(predictor, validation.frame) - validation.labels)
+        of_group = {str(name): float(square[groups == name].mean()) for name in np.unique(groups)}
+        multipliers = {str(key): decimal_string(float(value)) for key, value in search.lambda_vecs_.iloc[:, number].items()}
+        trials.append({"trial": number, "multipliers": multipliers, "training_error": decimal_string(float(search.objectives_[number])),
+                       "kept": False, "validation_error": decimal_string(float(square.mean())),
+                       "validation_error_by_group": {name: decimal_string(error) for name, error in of_group.items()}})
+        if best is None or max(of_group.values()) < best[0]:
+            best = max(of_group.values()), number
+    assert best is not None  # a grid has at least two predictors
+    trials[best[1]]["kept"] = True
+    return Fitted(search.predictors_[best[1]], tuple(trials), {
+        "kind": wanted.kind, "over": wanted.over, "constraint": wanted.constraint, "grid_size": wanted.grid_size,
+        "chosen": best[1], "chosen_by": "lowest mean squared error of the worst group on the validation rows"})
 
 
 def violation(constraint: str, decided: npt.NDArray[np.bool_], labels: npt.NDArray[Any], groups: npt.ArrayLike) -> float:

@@ -140,8 +140,6 @@ def shift(work: Work, frame: pl.DataFrame, before: Callable[[str], pl.DataFrame]
     declared, rows = work.definition.system.data.shift, work.definition.system.data.rows_change
     if rows is not None:
         yield _rows_changed(work, frame, before, rows)
-    elif declared:
-        yield Finding("shift.rows", Verdict.NOT_APPLICABLE, note="no bound on the number of rows is declared")
     if not declared and rows is None:
         yield Finding("shift", Verdict.NOT_APPLICABLE, note="no bound on shift is declared")
     for place, bound in enumerate(declared):

@@ -15,8 +15,10 @@ import numpy as np
 import numpy.typing as npt
 
 from compliance_assets.metrics.catalogue import METRICS
+from compliance_assets.metrics.clustered import without_interval
+from compliance_assets.metrics.clustered_groups import changed_by_clusters
 from compliance_assets.metrics.drift import drifted_feature_share, measure_drift, prediction_flip_rate
-from compliance_assets.metrics.groups import expected_names, rows_by_group
+from compliance_assets.metrics.groups import expected_names, membership, rows_by_group
 from compliance_assets.metrics.importance import NAMES, importance, measure_top_features
 from compliance_assets.metrics.incumbent import accuracy_change, brier_score_change, mae_change, measure_against_incumbent
 from compliance_assets.metrics.measurement import GroupMeasurement, Measurement, MeasurementRefused
@@ -42,9 +44,9 @@ def drift(seen: Holdout, role: str) -> Iterator[Finding]:
                 yield not_applicable(id, bound, ABSENT[role])
                 continue
             if bound.metric in NAMES:
-                yield found(id, bound, lambda bound=bound: _leaning(seen, past, role, bound.metric))  # type: ignore[misc]
+                yield found(id, bound, lambda bound=bound: alone(seen, _leaning(seen, past, role, bound.metric)))  # type: ignore[misc]
             elif METRICS[bound.metric].needs[:2] == ("profile", "frame"):
-                yield found(id, bound, lambda bound=bound, over=over: _distance(seen, past, [bound.metric], over),  # type: ignore[misc]
+                yield found(id, bound, lambda bound=bound, over=over: alone(seen, _distance(seen, past, [bound.metric], over)),  # type: ignore[misc]
                             minimum=None if over == "all" else _rows_only(seen))
             else:
                 compared = METRICS[bound.metric].family == "fairness"
@@ -52,8 +54,22 @@ def drift(seen: Holdout, role: str) -> Iterator[Finding]:
                             three_valued=compared, minimum=seen.system.evaluation.fairness.minimum_group if compared else None)
 
 
+def alone(seen: Holdout, one: Measurement) -> Measurement:
+    """What has no interval that resamples clusters, without any where rows belong together."""
+    return one if seen.clusters is None else without_interval(one, seen.clusters)
+
+
 def changed(seen: Holdout, past: Past, metric: str, over: str = "all") -> Measurement:
     """This model against a past one on the rows that both can score: areas, losses, decisions, or each group's share of them."""
+    one = _changed(seen, past, metric, over)
+    if seen.sampled is None:
+        return one
+    both = seen.paired(past)
+    member = None if over == "all" else membership(over, {name: column.filter(both) for name, column in seen.groups.items()})
+    return changed_by_clusters(one, seen.sampled.part(both), seen.scores_of(past)[2], member)
+
+
+def _changed(seen: Holdout, past: Past, metric: str, over: str) -> Measurement:
     label, now, before = seen.scores_of(past)
     if metric in _OF_SCORES:
         return _OF_SCORES[metric](label, now, before)

@@ -12,14 +12,16 @@ import numpy as np
 
 from compliance_assets.metrics.calibration import measure_calibration
 from compliance_assets.metrics.catalogue import METRICS
+from compliance_assets.metrics.clustered_groups import compared_by_clusters
 from compliance_assets.metrics.fairness import measure_fairness
+from compliance_assets.metrics.groups import membership
 from compliance_assets.metrics.measurement import Measurement, MeasurementRefused
 from compliance_assets.metrics.regression_fairness import measure_regression_fairness
 from compliance_assets.policy.gates import Finding
 from compliance_assets.policy.system import Bound
 from compliance_assets.stages.s4_drift import changed
 from compliance_assets.stages.s4_holdout import ABSENT, Holdout, finding_id, found, not_applicable, one_of
-from compliance_assets.stages.s4_tasks import ALL, measured_on, over_rows
+from compliance_assets.stages.s4_tasks import ALL, Rows, measured_on, over_rows
 
 
 def performance(seen: Holdout, bound: Bound) -> Iterator[Finding]:
@@ -65,7 +67,7 @@ def fairness(seen: Holdout, bound: Bound) -> Iterator[Finding]:
 
     A bound on a change compares with the model in production, on the rows that both can score.
     """
-    minimum, number = seen.system.evaluation.fairness.minimum_group, seen.system.data.target.task == "regression"
+    minimum = seen.system.evaluation.fairness.minimum_group
     if "previous score" in METRICS[bound.metric].needs:
         past = seen.past("production")
         for over in bound.over:
@@ -74,22 +76,28 @@ def fairness(seen: Holdout, bound: Bound) -> Iterator[Finding]:
                 found(id, bound, lambda over=over: changed(seen, past, bound.metric, over),  # type: ignore[misc]
                       three_valued=True, minimum=minimum)
         return
-    if METRICS[bound.metric].task == {"regression"}:
-        for over in bound.over:
-            yield found(finding_id("fairness", over, bound.metric), bound, lambda over=over: measure_regression_fairness(  # type: ignore[misc]
-                [bound.metric], seen.outcome, seen.score, seen.groups, [over], expected_groups=seen.expected)[0],
-                three_valued=True, minimum=minimum)
-        return
     for over in bound.over:
-        yield found(finding_id("fairness", over, bound.metric), bound, lambda over=over: measure_fairness(  # type: ignore[misc]
-            [bound.metric], seen.label, seen.decision, seen.groups, [over], expected_groups=seen.expected,
-            score=None if number else seen.score)[0],
-            three_valued=True, minimum=minimum)
+        yield found(finding_id("fairness", over, bound.metric), bound, lambda over=over: compared(seen, bound.metric, over),  # type: ignore[misc]
+                    three_valued=True, minimum=minimum)
+
+
+def compared(seen: Holdout, metric: str, over: str, rows: Rows = ALL) -> Measurement:
+    """One comparison of groups, on all or some rows of the holdout."""
+    groups = {name: column if isinstance(rows, slice) else column.filter(rows) for name, column in seen.groups.items()}
+    if METRICS[metric].task == {"regression"}:
+        one = measure_regression_fairness([metric], seen.outcome[rows], seen.score[rows], groups, [over], expected_groups=seen.expected)[0]
+    else:
+        one = measure_fairness([metric], seen.label[rows], seen.decision[rows], groups, [over], expected_groups=seen.expected,
+                               score=None if seen.system.data.target.task == "regression" else seen.score[rows])[0]
+    return one if seen.sampled is None else compared_by_clusters(one, seen.sampled.part(rows), membership(over, groups))
+
+
+_OF_GROUPS = ("calibration_error_difference", "worst_group_calibration_error")
 
 
 def calibration(seen: Holdout, bound: Bound) -> Iterator[Finding]:
     """Whether the score can be read as a probability, over all rows or the worst of each attribute's groups."""
-    if "binary" not in METRICS[bound.metric].task:
+    if "binary" not in METRICS[bound.metric].task or (seen.sampled is not None and bound.metric not in _OF_GROUPS):
         for over in bound.over or ("all",):
             yield found(finding_id("calibration", over, bound.metric), bound,
                         lambda over=over: over_rows(seen, bound.metric, over))  # type: ignore[misc]
@@ -101,6 +109,7 @@ def calibration(seen: Holdout, bound: Bound) -> Iterator[Finding]:
             if not any(one.over == over for one in measured):
                 raise MeasurementRefused(f"{bound.metric} compares groups; its bound names none.", rule="compared groups are named",
                                          remedy="Declare over which attributes.")
-            return one_of(measured, bound.metric, over)
+            one = one_of(measured, bound.metric, over)
+            return one if seen.sampled is None else compared_by_clusters(one, seen.sampled, membership(over, seen.groups))
 
         yield found(finding_id("calibration", over, bound.metric), bound, measure)

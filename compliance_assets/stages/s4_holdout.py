@@ -15,6 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from compliance_assets.errors import StageError
+from compliance_assets.metrics.clustered import Sampled
+from compliance_assets.metrics.clusters import Clusters
 from compliance_assets.metrics.measurement import Measurement, MeasurementRefused
 from compliance_assets.modelfile import favourable_scores
 from compliance_assets.policy.gates import Finding, Verdict
@@ -23,6 +25,7 @@ from compliance_assets.policy.system import Bound, System
 from compliance_assets.sources.partition import group_names
 from compliance_assets.stages import outcomes
 from compliance_assets.stages.mitigation import Rows
+from compliance_assets.stages.s1_data_preparation import Dataset, read_part
 from compliance_assets.stages.s2_feature_engineering import FeatureSet, load_features
 from compliance_assets.stages.s3_model_training import CandidateModel, open_model
 from compliance_assets.stages.stage import Work
@@ -113,6 +116,22 @@ class Holdout:
     def rows(self) -> Rows:
         return rows_of(*load_features(self.work.artefacts, self.features, "holdout"))
 
+    def column(self, name: str) -> pl.Series:
+        """A column of the prepared data, for every row of the holdout in its order, whether the model sees it or not."""
+        return column_of(self.work, self.features, name)
+
+    @cached_property
+    def clusters(self) -> Clusters | None:
+        """Which rows belong together; None where every row stands for itself."""
+        by = self.system.data.together
+        return None if by is None else Clusters.of(self.column(by), by)
+
+    @cached_property
+    def sampled(self) -> Sampled | None:
+        """The rows for intervals that resample clusters; None where every row stands for itself."""
+        return None if self.clusters is None else sampled(self.system, self.clusters, self.label, self.score, self.outcome,
+                                                          self.table if self.system.data.target.task == "multiclass" else None)
+
     @property
     def groups(self) -> Mapping[str, pl.Series]:
         return self.rows.groups
@@ -169,6 +188,29 @@ class Holdout:
             return np.ones(len(self.label), dtype=np.bool_)
         theirs = set(past.holdout.keys.tolist())
         return np.array([key in theirs for key in self.key.tolist()], dtype=np.bool_)
+
+
+def column_of(work: Work, features: FeatureSet, name: str) -> pl.Series:
+    """A column of the prepared holdout behind a feature set, in the order of the key. `StageError` if there is none."""
+    import polars as pl
+
+    dataset = Dataset.model_validate(parse_canonical(work.artefacts.get_bytes(Digest(features.dataset))))
+    try:
+        return read_part(work.artefacts, dataset, "holdout", (name,))[name]
+    except pl.exceptions.ColumnNotFoundError:
+        raise StageError(f"The prepared data has no column {name}.", rule="declared columns exist", value=name,
+                         remedy="Keep it in data.prepare, or correct the declaration.") from None
+
+
+def sampled(system: System, whose: Clusters, label: Any, score: Any, outcome: Any, table: Any = None) -> Sampled:
+    """The holdout as `metrics.clustered` takes it."""
+    target, costs = system.data.target, system.evaluation.costs
+    known = None if target.task == "binary" else outcome
+    if table is not None:
+        place = {name: number for number, name in enumerate(target.classes or ())}
+        known = np.array([place[name] for name in outcomes.as_text(outcome, target).tolist()], dtype=np.int64)
+    return Sampled(whose, np.asarray(label, dtype=np.int64), np.asarray(score), system.evaluation.decision_threshold, known, table,
+                   None if costs is None else costs.pair)
 
 
 def found(id: str, bound: Bound, measure: Callable[[], Measurement], **how: Any) -> Finding:

@@ -20,6 +20,7 @@ from compliance_assets.policy.gates import Finding
 from compliance_assets.policy.system import Perturbed
 from compliance_assets.serving.interface import Problem, needed_columns, row_model, validated
 from compliance_assets.stages.s1_data_preparation import Dataset, read_part
+from compliance_assets.stages.s4_drift import alone
 from compliance_assets.stages.s4_holdout import Holdout, finding_id, found, not_applicable
 from compliance_assets.trust.canonical import Digest, parse_canonical
 
@@ -38,7 +39,7 @@ def interface_refuses(seen: Holdout, bound: Perturbed) -> Finding:
     wanted = [name for name in needed_columns(seen.system) if any(_wrong(bound.perturbation, columns[name]))]
     if not wanted:
         return not_applicable(id, bound, f"no column that a feature needs allows {bound.perturbation.replace('_', ' ')}")
-    return found(id, bound, lambda: _taken(seen, bound, columns, wanted))
+    return found(id, bound, lambda: alone(seen, _taken(seen, bound, columns, wanted)))
 
 
 def _taken(seen: Holdout, bound: Perturbed, columns: Mapping[str, ColumnContract], wanted: list[str]) -> Measurement:

@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 
 from compliance_assets.errors import OutOfTurn
+from compliance_assets.metrics.clusters import Clusters
 from compliance_assets.modelfile import favourable_scores
 from compliance_assets.policy.gates import Finding, GateReport, conclude
 from compliance_assets.policy.river import rule_named
-from compliance_assets.stages import outcomes, s4_drift, s4_gates, s4_holdout, s4_robustness
+from compliance_assets.stages import outcomes, s4_drift, s4_gates, s4_holdout, s4_robustness, s4_slices
 from compliance_assets.stages.evaluation_report import measured, robustness_curve
 from compliance_assets.stages.s1_data_preparation import parquet_bytes
 from compliance_assets.stages.s2_feature_engineering import FeatureSet, load_features
@@ -74,22 +75,31 @@ def produce(work: Work, *, candidate_model: CandidateModel, features: FeatureSet
     if table is not None:
         frame = frame.with_columns(pl.Series(f"probability.{name}", table[:, place]) for place, name in enumerate(target.classes or ()))
     frame = frame.with_columns(decision=pl.when(pl.col("score").is_finite()).then(pl.col("decision")))
+    whose = None if system.data.together is None else Clusters.of(s4_holdout.column_of(work, features, system.data.together),
+                                                                  system.data.together)
+    seen = None if whose is None else s4_holdout.sampled(system, whose, label, score, rows.labels, table)
     work.tell("scored", rows=frame.height, not_finite=int(np.count_nonzero(~finite)))
     body = {"report": "evaluation", "version": 1, "system": system.system, "candidate": candidate_model.digest,
             "features": features.digest, "references": dict(work.references),
-            **measured(system, label, score, rows.groups, compared_over(system), s4_holdout.expected_groups(system), rows.labels, table),
+            **measured(system, label, score, rows.groups, compared_over(system), s4_holdout.expected_groups(system), rows.labels,
+                       table, seen),
             "robustness_curve": robustness_curve(lambda frame: favourable_scores(estimator, frame), rows.frame, label, score,
-                                                 system.evaluation.decision_threshold, s4_robustness.inputs_of(system))}
+                                                 system.evaluation.decision_threshold, s4_robustness.inputs_of(system), whose)}
+    scores = work.artefacts.put_bytes(parquet_bytes(frame))
+    if system.evaluation.time_slices is not None:
+        body["time_slices"] = s4_slices.reported(s4_holdout.Holdout(work, scores, candidate_model, features))
     value = EvaluationReport(
         system=system.system, candidate=candidate_model.digest, features=features.digest,
-        scores=work.artefacts.put_bytes(parquet_bytes(frame)), report=work.artefacts.put_bytes(canonical_json(body)))
+        scores=scores, report=work.artefacts.put_bytes(canonical_json(body)))
     return Draft(value, {"scoring_and_measuring_seconds": decimal_string(round(time.perf_counter() - started, 3)),
                          "holdout_rows": frame.height})
 
 
 def compared_over(system: System) -> tuple[str, ...]:
     """Every attribute and intersection that is declared anywhere, in the order of declaration."""
-    bounds = (*system.evaluation.fairness.bounds, *system.evaluation.performance, *system.evaluation.calibration)
+    sliced = system.evaluation.time_slices
+    bounds = (*system.evaluation.fairness.bounds, *system.evaluation.performance, *system.evaluation.calibration,
+              *(sliced.bounds if sliced is not None else ()))
     return tuple(dict.fromkeys((*system.data.protected, *(over for bound in bounds for over in bound.over))))
 
 
@@ -97,10 +107,12 @@ def judge(work: Work, draft: Draft, *, candidate_model: CandidateModel, features
     """The five gates, in order; each is computed only when it is asked for."""
     seen = s4_holdout.Holdout(work, cast(EvaluationReport, draft.value).scores, candidate_model, features)
     declared = work.definition.system.evaluation
-    yield _gate("performance", (s4_gates.performance(seen, bound) for bound in declared.performance))
-    yield _gate("fairness", (s4_gates.fairness(seen, bound) for bound in declared.fairness.bounds))
+    yield _gate("performance", (*(s4_gates.performance(seen, bound) for bound in declared.performance),
+                                s4_slices.held(seen, "performance")))
+    yield _gate("fairness", (*(s4_gates.fairness(seen, bound) for bound in declared.fairness.bounds), s4_slices.held(seen, "fairness")))
     yield _gate("robustness", (s4_robustness.robustness(seen, bound) for bound in declared.robustness))
-    yield _gate("calibration", (s4_gates.calibration(seen, bound) for bound in declared.calibration))
+    yield _gate("calibration", (*(s4_gates.calibration(seen, bound) for bound in declared.calibration),
+                                s4_slices.held(seen, "calibration")))
     yield _gate("drift", (s4_drift.drift(seen, role) for role in declared.drift.against))
 
 

@@ -27,6 +27,7 @@ from compliance_assets.stages import outcomes
 from compliance_assets.stages.mitigation import Rows
 from compliance_assets.stages.retraining import random_parts, trained_again
 from compliance_assets.stages.s2_feature_engineering import load_features
+from compliance_assets.stages.s4_drift import alone
 from compliance_assets.stages.s4_holdout import Holdout, finding_id, found, not_applicable, one_of
 from compliance_assets.stages.s4_interface import ASKED, interface_refuses
 from compliance_assets.stages.training_rows import rows_of
@@ -66,12 +67,14 @@ def _disturbed(seen: Holdout, bound: Perturbed, inputs: Inputs) -> tuple[Measure
     if place not in seen.disturbed and bound.perturbation == "missing_feature":
         seen.disturbed[place] = measure_missing_feature(
             bound.level, lambda frame: favourable_scores(seen.estimator, frame), seen.rows.frame, seen.label, seen.threshold, inputs,
-            attributes=seen.groups, over=bound.over, expected_groups=seen.expected, score=seen.score, observed=_numbers(seen))
+            attributes=seen.groups, over=bound.over, expected_groups=seen.expected, score=seen.score, observed=_numbers(seen),
+            whose=seen.clusters)
     elif place not in seen.disturbed:
         seen.disturbed[place] = measure_robustness(
             [Perturbation(cast(Kind, bound.perturbation), bound.level)], lambda frame: favourable_scores(seen.estimator, frame),
             seen.rows.frame, seen.label, seen.threshold, inputs, attributes=seen.groups, over=bound.over,
-            expected_groups=seen.expected, score=seen.score, observed=_numbers(seen))
+            expected_groups=seen.expected, score=seen.score, observed=_numbers(seen),
+            whose=seen.clusters)
     return seen.disturbed[place]
 
 
@@ -94,7 +97,7 @@ def _directed(seen: Holdout, bound: Perturbed) -> tuple[Measurement, ...]:
     rule = Rule(bound.feature, bound.expected, bound.level, bound.tolerance, None if feature.range is None else feature.range[1],
                 feature.categories or ())
     return measure_monotonicity(rule, lambda frame: favourable_scores(seen.estimator, frame), seen.rows.frame, attributes=seen.groups,
-                                over=bound.over, expected_groups=seen.expected)
+                                over=bound.over, expected_groups=seen.expected, whose=seen.clusters)
 
 
 def _misled(seen: Holdout, bound: Perturbed) -> tuple[Measurement, ...]:
@@ -102,7 +105,7 @@ def _misled(seen: Holdout, bound: Perturbed) -> tuple[Measurement, ...]:
     assert bound.mutable is not None and bound.level is not None  # noqa: PT018  # the declaration refuses it without them
     return measure_adversarial(lambda frame: favourable_scores(seen.estimator, frame), seen.rows.frame, seen.score, seen.threshold,
                                bound.mutable, bound.level, inputs_of(seen.system), attributes=seen.groups, over=bound.over,
-                               expected_groups=seen.expected)
+                               expected_groups=seen.expected, whose=seen.clusters)
 
 
 def _given_away(seen: Holdout, bound: Perturbed) -> tuple[Measurement, ...]:
@@ -120,8 +123,8 @@ def _given_away(seen: Holdout, bound: Perturbed) -> tuple[Measurement, ...]:
         return fit, {over: membership(over, {name: column[chosen] for name, column in part.groups.items()}) for over in bound.over}
 
     (members, inside), (others, outside) = fitted(train), fitted(seen.rows)
-    return membership_inference(members, others, {over: (inside[over], outside[over]) for over in bound.over},
-                                expected_groups=seen.expected)
+    return tuple(alone(seen, one) for one in membership_inference(
+        members, others, {over: (inside[over], outside[over]) for over in bound.over}, expected_groups=seen.expected))
 
 
 def _numbers(seen: Holdout) -> Any:
@@ -146,7 +149,8 @@ def _again(seen: Holdout, bound: Perturbed) -> tuple[Measurement, ...]:
         why, scores, detail = _retrained(seen, bound) if bound.perturbation == "retrain_seed" else _exchanged(seen, bound)
         seen.disturbed[place] = measure_changed_scores(
             bound.perturbation, seen.label, seen.score, scores, seen.threshold, attributes=seen.groups, over=bound.over,
-            expected_groups=seen.expected, detail=detail, why=why, observed=_numbers(seen))
+            expected_groups=seen.expected, detail=detail, why=why, observed=_numbers(seen),
+            whose=seen.clusters)
     return seen.disturbed[place]
 
 

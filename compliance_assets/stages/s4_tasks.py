@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from compliance_assets.metrics.calibration import measure_calibration
 from compliance_assets.metrics.catalogue import METRICS
+from compliance_assets.metrics.clustered import by_clusters
 from compliance_assets.metrics.groups import expected_names, rows_by_group
 from compliance_assets.metrics.measurement import GroupMeasurement, Measurement
 from compliance_assets.metrics.multiclass import NAMES as OF_CLASSES
@@ -31,6 +32,11 @@ ALL = slice(None)
 
 def measured_on(seen: Holdout, metric: str, rows: Rows) -> Measurement:
     """One metric of performance, or of how far the answer can be taken at its word, on some rows of the holdout."""
+    one = _by_rows(seen, metric, rows)
+    return one if seen.sampled is None else by_clusters(one, seen.sampled.part(rows))
+
+
+def _by_rows(seen: Holdout, metric: str, rows: Rows) -> Measurement:
     target = seen.system.data.target
     if metric == "prediction_slope":
         return prediction_slope(seen.outcome[rows], seen.score[rows])
@@ -69,10 +75,12 @@ def worst_of_groups(seen: Holdout, metric: str, over: str, measure: Callable[[np
         return Measurement(metric, None, None, None, min(g.n for g in groups), "per group", over, groups,
                            note=f"not measurable in {', '.join(absent)}", direction=info.direction)
 
-    def badness(name: str) -> float:
-        value = cast(float, parts[name][0].value)
-        return abs(value - (info.ideal or 0.0)) if info.direction == "target" else -value if info.direction == "higher" else value
-
-    worst = max(parts, key=lambda name: (badness(name), name))
+    worst = max(parts, key=lambda name: (worse(metric, cast(float, parts[name][0].value)), name))
     one = parts[worst][0]
     return replace(one, over=over, groups=groups, n=min(g.n for g in groups), method=f"worst group; {one.method}", note=f"worst {worst}")
+
+
+def worse(metric: str, value: float) -> float:
+    """The larger, the worse the value is: low where higher is better, high where lower is, else far from the ideal."""
+    info = METRICS[metric]
+    return abs(value - (info.ideal or 0.0)) if info.direction == "target" else -value if info.direction == "higher" else value

@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -34,6 +35,7 @@ from compliance_assets.serving.inference_log import read_log
 from compliance_assets.serving.router import read_access
 from compliance_assets.serving.supervisor import environment_folder, holdings, is_supervised, ports_of, read_status
 from compliance_assets.stages import s8_measures as measures
+from compliance_assets.stages.s4_model_evaluation import EvaluationReport
 from compliance_assets.stages.s5_model_registration import StagedModel
 from compliance_assets.stages.s6_integration_testing import IntegrationReport, candidate_of
 from compliance_assets.stages.s7_approval import Approval
@@ -97,6 +99,18 @@ class _Rolling:
     @property
     def state(self) -> DesiredState:
         return desired_state(self.environment, self.work.archive.deployments(self.environment))
+
+    @cached_property
+    def tested(self) -> tuple[float, ...]:
+        """What the model said of its holdout when it was assessed; read where a rule of the rollout compares with it."""
+        if not any(rule.metric == "score_shift" for rule in self.work.definition.system.deployment.abort_when):
+            return ()
+        import polars as pl
+
+        store = self.work.artefacts
+        report = EvaluationReport.model_validate(parse_canonical(store.get_bytes(Digest.parse(self.staged.evaluation))))
+        scores = pl.read_parquet(store.open_path(Digest.parse(report.scores)), columns=["score"])["score"]
+        return tuple(scores.filter(scores.is_finite()).to_list())
 
     @property
     def rollout(self) -> Rollout:
@@ -417,7 +431,7 @@ def observe(rolling: _Rolling, rollout: Rollout, kind: str, index: int) -> measu
     folder = environment_folder(rolling.work.home, rolling.environment)
     spans = holdings(rolling.work.home, rolling.environment, index)
     if not spans:
-        return measures.Observed(kind, rollout.slot, rollout.previous, (), ())
+        return measures.Observed(kind, rollout.slot, rollout.previous, (), (), rolling.tested)
     # The servers' own clock, which wrote the logs; not the run's.
     now = datetime.now(UTC)
     settled, given_up = rfc3339(now - SETTLING), rfc3339(now - LATE_COPIES)
@@ -433,7 +447,7 @@ def observe(rolling: _Rolling, rollout: Rollout, kind: str, index: int) -> measu
     if kind == "shadow":
         decided = {decision.request_id for decision in decisions if decision.model == rollout.slot.model}
         known = tuple(passed for passed in known if passed.request_id in decided or passed.time <= given_up)
-    return measures.Observed(kind, rollout.slot, rollout.previous, known, decisions)
+    return measures.Observed(kind, rollout.slot, rollout.previous, known, decisions, rolling.tested)
 
 
 def _verified(rolling: _Rolling, dead: str) -> tuple[Finding, ...]:

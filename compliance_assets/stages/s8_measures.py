@@ -32,6 +32,8 @@ class Observed:
     passed: tuple[Passed, ...]
     """Requests for decisions, as the router saw them."""
     decisions: tuple[Decision, ...]
+    tested: tuple[float, ...] = ()
+    """The scores that the candidate gave its holdout, where a rule compares with them."""
 
     @property
     def meant(self) -> tuple[Passed, ...]:
@@ -200,6 +202,24 @@ def _selection_rate_ratio(o: Observed, rule: AbortRule, minimum: int, groups: Ma
                      groups=tuple(group.as_json() for group in measured.groups))
 
 
+def _score_shift(o: Observed, rule: AbortRule, minimum: int, groups: Mapping[str, Sequence[str]], wanted: int) -> _Measured:
+    """How far the scores of live requests lie from those that were assessed: of outcomes, classes and numbers alike."""
+    import polars as pl
+
+    from compliance_assets.metrics.drift import measure_drift
+    from compliance_assets.metrics.profiles import Profile
+
+    if not o.tested:
+        return _Measured(note="no scores of its holdout to compare with")
+    live = [float(d.score) for d in o.own]
+    if len(live) < minimum or not live:
+        return _Measured(n=len(live), missing=f"a comparison of scores needs {max(1, minimum)} of the candidate, got {len(live)}")
+    profile = Profile.of(pl.DataFrame({"score": list(o.tested)}), numeric=["score"], categorical=[])
+    (measured,) = measure_drift(["ks"], profile, pl.DataFrame({"score": live}))
+    return _Measured(measured.value, len(live), note=measured.note,
+                     method=f"Kolmogorov-Smirnov distance to the scores of {len(o.tested)} holdout rows")
+
+
 _MEASURES = {"error_rate": _error_rate, "unlogged_rate": _unlogged_rate, "latency_ratio_p95": _latency_ratio,
-             "decision_flip_rate": _flip_rate, "selection_rate_ratio": _selection_rate_ratio}
+             "decision_flip_rate": _flip_rate, "selection_rate_ratio": _selection_rate_ratio, "score_shift": _score_shift}
 

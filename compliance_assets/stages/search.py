@@ -13,14 +13,19 @@ from typing import TYPE_CHECKING, Any
 
 from compliance_assets.errors import StageError
 from compliance_assets.metrics.catalogue import METRICS
+from compliance_assets.metrics.measurement import Measurement
+from compliance_assets.metrics.multiclass import measure_multiclass
 from compliance_assets.metrics.performance import measure_performance
+from compliance_assets.metrics.regression import measure_regression
 from compliance_assets.modelfile import favourable_scores
+from compliance_assets.stages import outcomes
 from compliance_assets.stages.estimators import Prepared, make_estimator, use_threads
 from compliance_assets.stages.mitigation import Fitted, Rows, fit
 from compliance_assets.trust.canonical import decimal_string
 
 if TYPE_CHECKING:
     from compliance_assets.policy.definition import Definition
+    from compliance_assets.policy.system import Target
 
 
 @dataclass(frozen=True)
@@ -49,8 +54,7 @@ def fitted(definition: Definition, train: Rows, validation: Rows) -> Chosen:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             chosen = _one(_with(definition, tried), train, validation)
-        score = favourable_scores(chosen.estimator, validation.frame)
-        measured = measure_performance((search.choose_by,), validation.labels, score, 0.5)[0]
+        measured = _measured(search.choose_by, chosen.estimator, validation, definition.system.data.target)
         text = {name: decimal_string(value) if isinstance(value, float) else value for name, value in tried.items()}
         trials.append({"trial": number, "hyperparameters": text, "kept": False, "warnings": sorted({str(item.message) for item in caught})}
                       | ({"why": measured.note} if measured.value is None else {search.choose_by: decimal_string(measured.value)}))
@@ -68,6 +72,19 @@ def fitted(definition: Definition, train: Rows, validation: Rows) -> Chosen:
         warnings.warn(item.message, stacklevel=1)
     described = {"choose_by": search.choose_by, "on": "validation rows", "because": search.because, "chosen": number}
     return replace(chosen, fitted=replace(chosen.fitted, trials=tuple(trials), search=described))
+
+
+def _measured(metric: str, estimator: Any, rows: Rows, target: Target) -> Measurement:
+    """The metric that trials are compared by, on these rows; without a value, and with the reason, where it has none."""
+    if target.task == "regression":
+        return measure_regression((metric,), rows.labels, favourable_scores(estimator, rows.frame))[0]
+    if target.task == "multiclass":
+        try:
+            table = outcomes.class_table(estimator, rows.frame, target)
+        except StageError as refused:  # a class that this trial never learned
+            return Measurement(metric, None, None, None, len(rows.labels), "none", note=str(refused), direction=METRICS[metric].direction)
+        return measure_multiclass((metric,), outcomes.as_text(rows.labels, target), table, target.classes or ())[0]
+    return measure_performance((metric,), rows.labels, favourable_scores(estimator, rows.frame), 0.5)[0]
 
 
 def _one(definition: Definition, train: Rows, validation: Rows) -> Chosen:

@@ -101,7 +101,7 @@ def iterations(estimator: Any) -> dict[str, Any]:
     """How far each fitted part went: `n_iter_`, and what it was allowed."""
     model = last_step(estimator)
     found: dict[str, Any] = {}
-    if hasattr(model, "n_iter_"):
+    if getattr(model, "n_iter_", None) is not None:  # None: solved in closed form, as Ridge does
         found["used"] = [int(n) for n in np.ravel(model.n_iter_)]
         settings = model.get_params(deep=False)
         if settings.get("max_iter") is not None:

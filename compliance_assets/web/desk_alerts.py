@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, get_args
 
 from compliance_assets.errors import Misused
@@ -19,11 +19,10 @@ PAGE = "/alerts"
 SAID = {"acknowledged": ("You acknowledge", "warn"), "closed": ("You close", "pass")}
 
 
-def place_at(river: River, alert: Alert, person_id: str) -> dict[str, Any]:
-    """What this person can do about an alert: in which roles, and whether their answer lies in the inbox already."""
+def place_at(river: River, alert: Alert, person_id: str, waiting: Sequence[Statement]) -> dict[str, Any]:
+    """What this person can do about an alert: in which roles, and whether their answer is among those that wait in the inbox."""
     roles = [role for role in river.archive.in_force().person(person_id).roles if role in may_answer(river, alert)]
-    waits = any(one.body.person == person_id and one.subjects[0][1] == alert.opened.digest
-                for one in arrived(river, "alert", alert.opened.body.system))
+    waits = any(one.body.person == person_id and one.subjects[0][1] == alert.opened.digest for one in waiting)
     return {"roles": roles, "barred": "your answer has arrived, and waits to be taken into the ledger" if waits else ""}
 
 
@@ -33,7 +32,8 @@ def alert_answer(river: River, index: int, session: Session, people: People, for
     if event not in get_args(Answer):
         raise Misused("Say whether you acknowledge or close it.", rule="alerts", value=event[:40], remedy="Choose one.")
     river.archive.require_trust_policy()
-    barred = place_at(river, alert_at(river, index), session.person)["barred"]
+    alert = alert_at(river, index)
+    barred = place_at(river, alert, session.person, arrived(river, "alert", alert.opened.body.system))["barred"]
     if barred:
         raise Misused(f"Nothing more is asked of you: {barred}.", rule="one decision at a time", value=session.person,
                       remedy="Wait until it is in the ledger; take it back with `compliance revoke`.")

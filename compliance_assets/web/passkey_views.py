@@ -89,7 +89,8 @@ def answering(river: River, alerts: Sequence[Alert], common: Common) -> dict[int
     session = asker.session
     if session is None or not session.person or not asker.people.passkeys_of(session.person):
         return {}
-    return {one.opened.index: {**desk_alerts.place_at(river, one, session.person),
+    waiting = {system: arrived(river, "alert", system) for system in {one.opened.body.system for one in alerts}}
+    return {one.opened.index: {**desk_alerts.place_at(river, one, session.person, waiting[one.opened.body.system]),
                                "form": asker.sessions.form_token(session, "alert", str(one.opened.index))} for one in alerts}
 
 

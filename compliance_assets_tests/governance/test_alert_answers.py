@@ -154,6 +154,14 @@ SIGNED: dict[str, tuple[Bend, str]] = {
 }
 
 
+CHECKS = {
+    "another alert was shown": ("_not_an_answer: its maker was shown another alert",),
+    "a role that does not own it": ("_not_an_answer: does not own this alert",),
+    "neither yes nor no": ("_not_an_answer: it neither acknowledges nor closes",),
+}
+"""The check that alone holds it off, here and in `verify.py`; the others close nothing in any case."""
+
+
 @pytest.mark.parametrize("name", SIGNED)
 def test_an_answer_that_may_not_count_leaves_the_alert_open_for_every_reader(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     bend, words = SIGNED[name]
@@ -170,8 +178,8 @@ def test_an_answer_that_may_not_count_leaves_the_alert_open_for_every_reader(pro
     audited.verify(f"{made.size}:{made.root}", None)
     assert not audited.problems and [note for note in audited.notes if f"entry {record.index} to an alert does not count: {why}." in note]
     assert audited.counts["alerts closed by a person who signed"] == 0
-    if name not in ("a digest that opens nothing", "something else than an answer", "two alerts at once"):  # those close nothing in any case
-        monkeypatch.setattr(alert_answers, "_not_an_answer", without(alert_answers._not_an_answer, words.replace("the role ml_engineer", "")))
+    for check in CHECKS.get(name, ()):
+        monkeypatch.setattr(alert_answers, "_not_an_answer", without(alert_answers._not_an_answer, check.partition(": ")[2]))
         assert "closed" in state(open_river(project)), "this check alone holds it off"
 
 

@@ -46,6 +46,17 @@ def test_a_true_ratio_at_the_bound_rarely_passes(simulation: ModuleType, monkeyp
     assert on_point > 0.35  # which is why no bound is judged on the point unless somebody says so
 
 
+@pytest.mark.parametrize(("name", "least"), [("a rate of 0.2", 0.93), ("lowest / highest rate of two groups, 0.4 and 0.5", 0.93),
+                                              ("area of 0.8", 0.93), ("mean squared error", 0.90)])
+def test_where_rows_belong_together_intervals_by_clusters_hold_and_intervals_of_rows_do_not(
+        simulation: ModuleType, monkeypatch: pytest.MonkeyPatch, name: str, least: float) -> None:
+    monkeypatch.setattr(simulation, "OF_CLUSTERS", 250)
+    for alike in (0.0, 1.0):
+        by_clusters, by_rows = simulation.cluster_coverage(dict(simulation.CLUSTERED)[name], 100, alike)
+        assert by_clusters >= least
+        assert (by_rows < 0.75) is (alike == 1.0)
+
+
 def test_no_comparison_without_a_selection_ever_passes(simulation: ModuleType) -> None:
     nobody = np.array([[[5, 0], [5, 0]], [[5, 0], [5, 0]]])
     assert simulation.compared("selection_rate_ratio", nobody) == (None, None)

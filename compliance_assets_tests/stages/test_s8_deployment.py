@@ -77,13 +77,13 @@ def supervised(river: River) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def asked(river: River, *, per_second: float = 40.0, group: str | None = None) -> Iterator[traffic.Tally]:
+def asked(river: River, *, per_second: float = 40.0, group: str | None = None, system: str = SYSTEM) -> Iterator[traffic.Tally]:
     """Callers who ask the router about people of the holdout, for as long as the block lasts."""
-    features = river.value("features", river.head(SYSTEM, "features") or Digest("0" * 64))
+    features = river.value("features", river.head(system, "features") or Digest("0" * 64))
     dataset = river.value("dataset", Digest(features.model_dump()["dataset"]))
     assert isinstance(dataset, Dataset)
     frame = read_part(river.archive.artefacts, dataset, "holdout")
-    rows = frame.select(needed_columns(river.definition(SYSTEM).system)).to_dicts()
+    rows = frame.select(needed_columns(river.definition(system).system)).to_dicts()
     groups = [{"sex": group or row["group.sex"]} for row in frame.to_dicts()]
     stop, tally = threading.Event(), traffic.Tally()
     address = f"http://127.0.0.1:{ports_of(river.organisation, 'production').callers}"

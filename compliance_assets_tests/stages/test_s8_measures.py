@@ -180,3 +180,29 @@ def test_only_moments_within_the_spans_and_settled_count() -> None:
     inside = ["2026-11-25T07:05:00Z", "2026-11-25T07:25:00Z"]
     outside = ["2026-11-25T06:59:00Z", "2026-11-25T07:15:00Z", "2026-11-25T07:31:00Z"]
     assert [within(spans, moment, latest) for moment in (*inside, *outside)] == [True, True, False, False, False]
+
+
+@pytest.mark.parametrize("scores", [(0.1, 0.9), (80.0, 20.0)], ids=["probabilities", "numbers"])
+def test_scores_of_live_requests_are_held_against_those_of_the_holdout(scores: tuple[float, float]) -> None:
+    from dataclasses import replace
+
+    low, high = scores
+    rules = (rule("score_shift", 0.3),)
+    tested = tuple(low + (high - low) * i / 200 for i in range(200))
+    alike = replace(shadow(), tested=tested, decisions=tuple(
+        decision(i, "new", "shadow", score=repr(low + (high - low) * i / 60)) for i in range(60)))
+    found, missing = judge(alike, rules)
+    assert found["score_shift"].verdict is Verdict.PASS and missing == () and float(found["score_shift"].value or 1) < 0.05
+    assert found["score_shift"].n == 60 and "200 holdout rows" in found["score_shift"].method
+    elsewhere = replace(alike, decisions=tuple(decision(i, "new", "shadow", score=repr(high)) for i in range(60)))
+    assert judge(elsewhere, rules)[0]["score_shift"].verdict is Verdict.FAIL
+
+
+def test_scores_cannot_be_compared_without_those_of_the_holdout_or_with_too_few() -> None:
+    from dataclasses import replace
+
+    rules = (rule("score_shift", 0.3),)
+    found, _ = judge(shadow(), rules)
+    assert found["score_shift"].verdict is Verdict.ERROR and "no scores of its holdout" in found["score_shift"].note
+    found, missing = judge(replace(shadow(10), tested=(0.1, 0.2, 0.7)), rules, wanted=5)
+    assert found["score_shift"].verdict is Verdict.INSUFFICIENT_DATA and "needs 20 of the candidate, got 10" in missing[0]

@@ -19,6 +19,7 @@ from compliance_assets.governance.charts import (
     proxies,
     reliability,
     robustness_curve,
+    time_slices,
     training,
 )
 from compliance_assets.governance.charts.chart import Chart, as_markdown_image, markdown_table
@@ -48,5 +49,6 @@ def for_asset(asset: str, report: Mapping[str, Any], gates: Sequence[GateReport]
         return (training.chart(report),)
     if asset == "evaluation_report":
         return (findings.chart(gates), group_bars.chart(report, minimum_group), reliability.chart(report),
+                *([] if (by_time := time_slices.chart(report)) is None else [by_time]),
                 bounded_bars.robustness(gates), robustness_curve.chart(report), bounded_bars.drift(gates))
     return (findings.chart(gates),)

@@ -31,7 +31,17 @@ from compliance_assets.governance.charts.drawing import (
     left_out,
     ticks,
 )
-from compliance_assets.governance.charts.reading import NOT_MEASURED, between, field, group_words, percent, shown, why_not, words
+from compliance_assets.governance.charts.reading import (
+    NOT_MEASURED,
+    between,
+    field,
+    group_words,
+    intervals_of,
+    percent,
+    shown,
+    why_not,
+    words,
+)
 
 if TYPE_CHECKING:
     from compliance_assets.policy.system import MinimumGroup
@@ -134,7 +144,7 @@ def _draw(groups: Sequence[GroupRates], more: int, report: Mapping[str, Any], mi
     sheet = Drawing()
     threshold = field(report, "decision_threshold")
     top = sheet.heading(TITLE, f"holdout, {shown(field(report, 'rows'))} rows · decision threshold {shown(threshold)} · "
-                               "whiskers: 95 % Wilson intervals")
+                               f"whiskers: {intervals_of(report)}")
     if not groups:
         top = sheet.lines(MARGIN, top + 24, why_not(report), WIDTH - 2 * MARGIN)
     else:

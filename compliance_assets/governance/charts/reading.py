@@ -47,6 +47,13 @@ def field(body: Mapping[str, Any], name: str) -> float | None:
     return measured(body[name]) if name in body else None
 
 
+def intervals_of(report: Mapping[str, Any]) -> str:
+    """What the interval of a rate is in this report: Wilson's, or one that resamples those whose rows belong together."""
+    if "clusters" not in report:
+        return "95 % Wilson intervals"
+    return f"95 % intervals of {shown(field(report['clusters'], 'count'))} {report['clusters']['by']}, not of rows"
+
+
 def shown(value: float | None, *, plain: bool = False) -> str:
     """A number for people: three decimals, whole numbers as they are; `not measured` for None."""
     if value is None:

@@ -25,7 +25,17 @@ from compliance_assets.governance.charts.drawing import (
     fitted,
     left_out,
 )
-from compliance_assets.governance.charts.reading import NOT_MEASURED, between, field, group_words, measured, percent, shown, why_not
+from compliance_assets.governance.charts.reading import (
+    NOT_MEASURED,
+    between,
+    field,
+    group_words,
+    intervals_of,
+    measured,
+    percent,
+    shown,
+    why_not,
+)
 
 NAME, TITLE = "reliability", "Predicted against observed"
 _SIDE, _SMALL, _COLUMNS = 272.0, 100.0, 3
@@ -99,7 +109,7 @@ def chart(report: Mapping[str, Any]) -> Chart:
 
 def _draw(overall: Sequence[Curve], groups: Sequence[Curve], more: int, report: Mapping[str, Any]) -> str:
     sheet = Drawing()
-    top = sheet.heading(TITLE, f"holdout, {shown(field(report, 'rows'))} rows · equal-mass bins · bars: 95 % Wilson intervals · "
+    top = sheet.heading(TITLE, f"holdout, {shown(field(report, 'rows'))} rows · equal-mass bins · bars: {intervals_of(report)} · "
                                "dashed: score = share that turned out favourable")
     if not overall:
         why = f"{NOT_MEASURED}: no scores, or a predicted number, of which no share turns out favourable" if (
