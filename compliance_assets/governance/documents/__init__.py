@@ -30,8 +30,8 @@ class Kind:
 
 
 KINDS: Mapping[str, Kind] = {
-    "annex-iv": Kind(annex_iv.TITLE, annex_iv.BASIS, annex_iv.points, 1), "aisdp": Kind(aisdp.TITLE, aisdp.BASIS, aisdp.points, 1),
-    "instructions": Kind(instructions.TITLE, instructions.BASIS, instructions.points, 1),
+    "annex-iv": Kind(annex_iv.TITLE, annex_iv.BASIS, annex_iv.points, 2), "aisdp": Kind(aisdp.TITLE, aisdp.BASIS, aisdp.points, 1),
+    "instructions": Kind(instructions.TITLE, instructions.BASIS, instructions.points, 2),
     "datasheet": Kind(datasheet.TITLE, datasheet.BASIS, datasheet.points, 1),
 }
 
