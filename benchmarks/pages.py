@@ -24,7 +24,7 @@ import httpx
 
 from benchmarks.two_years import DAYS, OTHER, lived, project
 from compliance_assets.governance.documents import KINDS
-from compliance_assets.governance.questions.catalogue import EVERYTHING_READ, QUESTIONS
+from compliance_assets.governance.questions.catalogue import QUESTIONS
 from compliance_assets.pipeline import open_river
 from compliance_assets.web.pages import run_pages
 from compliance_assets.web.ui_users import Role, User, new_token, token_hash
@@ -59,7 +59,7 @@ def addresses(root: Path) -> list[str]:
         "/provenance", f"/provenance?what={body.output}", f"/artefacts/{body.output}", "/questions", f"{of[1]}/questions",
         "/definitions", f"/definitions/{OTHER}",
         "/documents", f"/documents/{SYSTEM}/runbook", *(f"/documents/{SYSTEM}/{kind}" for kind in KINDS), "/engineering", "/health",
-        *(f"{of[1]}/questions/{one.number}" for one in QUESTIONS if one.number != EVERYTHING_READ),
+        *(f"{of[1]}/questions/{one.number}" for one in QUESTIONS),
     ]
 
 
@@ -99,8 +99,13 @@ def measure(pid: int, port: int, token: str, asked: list[str]) -> None:
         size = client.get("/health").text.split(" entries, root")[0].rpartition(">")[2]
         clock_of_all = time.perf_counter() - clock
         client.get("/dashboard")  # measured at the start too, beside the pages
+        taken_of_all = time.perf_counter() - clock
+        before = 0.0
+        while (now := worked(pid)) - before > 100:  # what the process does at its start beside the pages is no page's work
+            before = now
+            time.sleep(2)
         print(f"{size} entries; from the start until all of them were verified and the first page came: {clock_of_all:.0f} s, until the dashboards were "
-              f"measured {time.perf_counter() - clock:.0f} s; "
+              f"measured {taken_of_all:.0f} s; "
               f"then {resident(pid)} MB; load {os.getloadavg()[0]:.1f} on {os.cpu_count()} processors\n")
         print(f"| page | status | kB | first ms | median of {VISITS} ms | worst ms | processor ms |\n|---|---|---|---|---|---|---|")
         for address in asked:

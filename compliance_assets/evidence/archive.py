@@ -172,6 +172,11 @@ class Archive:
         """This archive, if it is a copy `for_one_reading` already; else such a copy."""
         return self if self._noted is not None else self.for_one_reading()
 
+    @property
+    def remembered(self) -> Remembered | None:
+        """What this process verified before, where this copy reads from it."""
+        return self._remembered
+
     # ------------------------------------------------------------------------------------------------ authenticity
 
     def reigns(self) -> tuple[tuple[int, Organisation], ...]:

@@ -19,6 +19,7 @@ import time
 from bisect import bisect_left
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
@@ -77,6 +78,8 @@ class Remembered:
         self._look: threading.Thread | None = None
         self._seen: tuple[Any, ...] = ()
         self._looked_at, self._pause = 0.0, 0.0
+        self.hashed = datetime.min.replace(tzinfo=UTC)
+        """When every body was hashed last and was what had been verified."""
         self._problem: LedgerCorrupt | None = None
 
     # ----------------------------------------------------------------------------------------------------- growing
@@ -99,6 +102,7 @@ class Remembered:
                     raise self._changed(archive, f"its {head.size} entries are other ones than before: it was rewritten")
                 if first:
                     self._seen, self._looked_at = stamp, time.monotonic()  # all of it was read just now
+                    self.hashed = datetime.now(UTC)
             since = time.monotonic() - self._looked_at
             changed = since > LOOKS_AGAIN or (stamp != self._seen and since > self._pause)
             if changed and self._look is None:
@@ -188,6 +192,7 @@ class Remembered:
                             raise self._changed(archive, f"the body of entry {start + place} was changed since it was verified")
                     if len(found) != end - start:
                         raise self._changed(archive, f"an entry between {start} and {end} is missing")
+            self.hashed = datetime.now(UTC)
         except LedgerCorrupt as error:
             self._problem = error  # and nothing takes it back: neither a look that cannot read, nor one after the file was put right
         except ComplianceError:
@@ -202,6 +207,11 @@ class Remembered:
         return archive.ledger.corrupt(why, "verified since start")
 
     # ----------------------------------------------------------------------------------------------------- reading
+
+    @property
+    def strangers(self) -> int:
+        """How many entries nobody trusted signed: they count for nothing."""
+        return len(self._strangers)
 
     @staticmethod
     def keeps(role: str) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
 from datetime import UTC, datetime
 from typing import Any
 
@@ -27,7 +26,7 @@ from compliance_assets.governance.documents.paper import Paper
 from compliance_assets.governance.finding_rows import rows
 from compliance_assets.governance.model_card import model_card
 from compliance_assets.governance.overview import newest_moment, overview
-from compliance_assets.governance.questions.catalogue import EVERYTHING_READ, QUESTIONS, ask, question
+from compliance_assets.governance.questions.catalogue import QUESTIONS, ask, question
 from compliance_assets.governance.release_page import charts_of, release_page
 from compliance_assets.governance.runbook import log
 from compliance_assets.governance.runbook.plan import runbook
@@ -185,8 +184,7 @@ def _questions(river: River, asked: Asked, common: Mapping[str, Any]) -> Respons
 
 def _question(river: River, asked: Asked, common: Mapping[str, Any]) -> Response:
     number, until, about = question(asked["number"]).number, _asked(asked, "as_of"), _asked(asked, "about")
-    with turn("a verification of everything") if number == EVERYTHING_READ else nullcontext():
-        found = ask(river, asked["system"], number, as_of=_moment(until), about=about)
+    found = ask(river, asked["system"], number, as_of=_moment(until), about=about)
     if found.many <= PER_PAGE:
         return _show("question.html", river, common, section="questions", answer=found, until=until, about=about, facts=found.facts)
     before = _asked(asked, "before")

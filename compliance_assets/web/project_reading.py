@@ -18,7 +18,7 @@ from compliance_assets.errors import ComplianceError
 from compliance_assets.evidence.remembered import Remembered
 from compliance_assets.governance.dashboard.measured import measured
 from compliance_assets.governance.engineering import timings
-from compliance_assets.governance.questions.catalogue import EVERYTHING_READ, QUESTIONS, ask
+from compliance_assets.governance.questions.catalogue import QUESTIONS, ask
 from compliance_assets.governance.stage_facts import stage_facts
 from compliance_assets.pipeline import River, open_river
 from compliance_assets.policy.browsers import DeclaredPages
@@ -83,8 +83,7 @@ class ProjectReading:
                 measured(river, system)
                 timings(river, system)
                 for question in QUESTIONS:
-                    if question.number != EVERYTHING_READ:
-                        ask(river, system, question.number)
+                    ask(river, system, question.number)
             gc.freeze()  # what was verified stays: looking through all of it for garbage took seconds, now and then
         except (ComplianceError, OSError) as error:
             log.warning("%s", json.dumps({"event": "not read at the start", "said": str(error)[:200]}))

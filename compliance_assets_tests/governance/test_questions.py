@@ -22,6 +22,7 @@ from compliance_assets.serving.inference_log import Decision
 from compliance_assets.serving.spec import take_snapshot
 from compliance_assets.trust.canonical import Digest, parse_rfc3339, rfc3339
 from compliance_assets.web import page_views
+from compliance_assets.web.project_reading import ProjectReading
 from compliance_assets_tests.evidence.forging import simulated_rollout
 from compliance_assets_tests.project import GOVERNANCE, OWNER, SYSTEM, copied, decide, step
 from compliance_assets_tests.web.visitor import Visitor
@@ -135,6 +136,12 @@ def test_before_anything_was_deployed_nothing_was_in_production(river: River) ->
     assert ask(river, SYSTEM, "E2", as_of=datetime(2020, 1, 1, tzinfo=UTC)).state == "unknown"
     monitored = ask(river, SYSTEM, "E31", as_of=before - timedelta(milliseconds=1))
     assert "monitoring: nothing is in production" in monitored.missing  # something is by now
+
+
+def test_on_the_pages_the_log_is_what_their_process_verified_and_what_was_not_recomputed_is_said(world: Path, river: River) -> None:
+    page = Visitor(world).see(f"/systems/{SYSTEM}/questions/E29").answer.text
+    assert f"{river.archive.ledger.size} entries, each in the tree that was signed" in page and "but for 0 that nobody trusted signed" in page
+    assert "recomputed now" not in page and "artefacts, chains and the look-up table: they are not recomputed for this page" in page
 
 
 def test_an_answer_of_many_entries_comes_in_parts_and_none_is_left_out(river: River) -> None:
@@ -258,7 +265,7 @@ def test_every_answer_is_a_page(world: Path) -> None:
     for number in ("E1", "E14", "E23", "E29"):
         page = visitor.see(f"/systems/{SYSTEM}/questions/{number}")
         page.check()
-        assert all(one.what in page.text for one in ask(open_river(world, writer=False), SYSTEM, number).facts[:3])
+        assert all(one.what in page.text for one in ask(ProjectReading(world).now(), SYSTEM, number).facts[:3])
     assert visitor.get(f"/systems/{SYSTEM}/questions/E36").status_code == 404
     hostile = visitor.see(f"/systems/{SYSTEM}/questions/E5?about=%3Cscript%3Ealert(1)%3C/script%3E")
     hostile.check()

@@ -56,7 +56,7 @@ QUESTIONS: tuple[Question, ...] = (
     Question("E35", "What was not recorded, and since when is the record complete?", RECORDS, of_records.not_recorded),
 )
 EVERYTHING_READ = "E29"
-"""The one answer that reads the whole store."""
+"""The one answer that reads the whole store, where nothing of it is remembered."""
 
 
 def question(number: str) -> Question:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from compliance_assets.evidence import anchors
-from compliance_assets.evidence.archive import Record
+from compliance_assets.evidence.archive import Archive, Record
+from compliance_assets.evidence.remembered import Remembered
 from compliance_assets.governance.documents.human_parts import written
 from compliance_assets.governance.questions.answer import Each, Fact, Gap, Part, fact
 from compliance_assets.governance.questions.seen import Facts, Seen, plain
 from compliance_assets.trust.canonical import sha256_file
+from compliance_assets.trust.merkle import Checkpoint
 
 _GROUPS = ".groups.parquet"
 
@@ -44,20 +46,14 @@ def _accesses(record: Record) -> Iterator[Fact]:
 
 
 def integrity(seen: Seen) -> Iterator[Part]:
-    """E29: everything is recomputed for this answer."""
-    from compliance_assets.governance.verification import verify
-
+    """E29: everything is recomputed for this answer; on the pages it is what their process has verified, and what it has not."""
     archive = seen.river.archive
     last = archive.ledger.last()
     if last is None:
         yield Gap("the ledger is empty")
         return
     record, head = archive.authentic(last), archive.ledger.head()
-    found = verify(archive)
-    yield fact("recomputed now", f"{'verified' if found else 'NOT VERIFIED'}: {found.entries} entries, {found.signatures} signatures, "
-               f"{found.artefacts} artefacts, {found.chains} chains, {found.heads} heads that people signed", record, head.root.hex())
-    for problem in found.problems:
-        yield fact("problem", problem, record)
+    yield from _recomputed(archive, record, head) if archive.remembered is None else _verified_here(archive.remembered, record, head)
     kept, wrong = anchors.read(archive, archive.in_force())
     for anchor in kept:
         yield fact(f"kept outside by {anchor.by}", f"{anchor.kind}, {anchor.head.size} entries", record, anchor.head.root.hex())
@@ -67,6 +63,25 @@ def integrity(seen: Seen) -> Iterator[Part]:
         yield Gap("a head kept outside of this host: no anchor is here, so a rewrite by whoever holds every key would not show")
     yield fact("verify it yourself", f"compliance export {seen.system}, then python verify.py . --head {head.size}:{head.root.hex()}",
                record)
+
+
+def _recomputed(archive: Archive, record: Record, head: Checkpoint) -> Iterator[Part]:
+    from compliance_assets.governance.verification import verify
+
+    found = verify(archive)
+    yield fact("recomputed now", f"{'verified' if found else 'NOT VERIFIED'}: {found.entries} entries, {found.signatures} signatures, "
+               f"{found.artefacts} artefacts, {found.chains} chains, {found.heads} heads that people signed", record, head.root.hex())
+    for problem in found.problems:
+        yield fact("problem", problem, record)
+
+
+def _verified_here(here: Remembered, record: Record, head: Checkpoint) -> Iterator[Part]:
+    yield fact("verified since these pages were started", f"{here.size} entries, each in the tree that was signed, and signed by whom it "
+               f"must be under the trust policy of its time; but for {here.strangers} that nobody trusted signed: they count for nothing",
+               record, head.root.hex())
+    yield fact("every body hashed", f"last at {here.hashed:%Y-%m-%d %H:%M} UTC: each was what had been verified", record, head.root.hex())
+    yield Gap("artefacts, chains and the look-up table: they are not recomputed for this page; the page Verification does it, and "
+              "`compliance ask E29`")
 
 
 def documents(seen: Seen) -> Iterator[Part]:
