@@ -203,6 +203,7 @@ class Archive:
             since = self._approved_since("trust-policy", proposed.digest, before.definitions.approved_by, admitted)
             if since is not None:
                 admitted.append((max(since, entry.index), proposed))
+        self._policies.clear()  # of the objects that were read for the reigns before
         self._reigns = (size, tuple(admitted))
         return self._reigns[1]
 
