@@ -203,6 +203,7 @@ class Archive:
             since = self._approved_since("trust-policy", proposed.digest, before.definitions.approved_by, admitted)
             if since is not None:
                 admitted.append((max(since, entry.index), proposed))
+        self._policies.clear()  # of the objects that were read for the reigns before
         self._reigns = (size, tuple(admitted))
         return self._reigns[1]
 
@@ -264,14 +265,13 @@ class Archive:
         self._authentic[entry.index] = record
         return record
 
-    def verified(self, entry: Entry) -> Record:
-        """As `authentic`, verified now and not kept."""
+    def verified(self, entry: Entry, reigns: Sequence[tuple[int, Organisation]] | None = None) -> Record:
+        """As `authentic`, verified now and not kept. `reigns`: those of this ledger, for who asks about many entries of it."""
         envelope, statement = _opened(entry.body)
         if statement.kind != entry.kind:
             raise UntrustedEvidence(f"Ledger entry {entry.index} is filed as {entry.kind} but says {statement.kind}.",
                                     rule="statement", value=str(entry.index), remedy="The ledger has been tampered with.")
-        reigns = self.reigns()
-        organisation = _organisation_at(reigns, entry.index)
+        organisation = _organisation_at(self.reigns() if reigns is None else reigns, entry.index)
         if statement.kind == "decision":
             check_decision(envelope, statement, organisation)
         else:

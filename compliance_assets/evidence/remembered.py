@@ -31,10 +31,12 @@ from compliance_assets.evidence.kept_record import KeptRecord, Words
 from compliance_assets.evidence.ledger import Entry, Subjects
 from compliance_assets.evidence.ledger_store import Rows
 from compliance_assets.evidence.lookup import is_list
+from compliance_assets.policy.organisation import Organisation
 from compliance_assets.trust.merkle import Checkpoint, Frontier, leaf_hash
 
 T = TypeVar("T")
 Reader = Callable[[Record], Any]
+Reigns = Sequence[tuple[int, Organisation]]
 LEAF, AT_ONCE, A_FEW, MOST_WHOLE = 32, 500, 50, 512
 WALKED = ("output", "input", "authorised-by")
 """What made something, what was made from it, what it let happen: a chain is followed through hundreds of them."""
@@ -135,6 +137,7 @@ class Remembered:
         fresh: list[tuple[Sequence[tuple[str, str]], Record]] = []
         strangers: list[tuple[int, str, str]] = []
         refused: dict[tuple[str, str], UntrustedEvidence] = {}
+        reigns = archive.reigns()
         for start in range(self.size, head.size, AT_ONCE):
             for entry in rows.entries(start, min(start + AT_ONCE, head.size)):
                 at = (entry.index - self.size) * LEAF
@@ -142,7 +145,7 @@ class Remembered:
                     raise self._changed(archive, f"entry {entry.index} changed while it was read")
                 self._read = entry.index
                 try:
-                    fresh.append(self._verified(archive, entry))
+                    fresh.append(self._verified(archive, entry, reigns))
                 except LedgerCorrupt:
                     raise
                 except UntrustedEvidence as why:
@@ -159,8 +162,8 @@ class Remembered:
         self._leaves += leaves
         self._frontier, self._root, self.size = frontier, head.root, head.size
 
-    def _verified(self, archive: Archive, entry: Entry) -> tuple[Sequence[tuple[str, str]], Record]:
-        record = archive.verified(entry)
+    def _verified(self, archive: Archive, entry: Entry, reigns: Reigns) -> tuple[Sequence[tuple[str, str]], Record]:
+        record = archive.verified(entry, reigns)
         said = record.statement
         if (said.kind, records.execution_of(said), records.system_of(said)) != (entry.kind, entry.dedup, entry.system):
             raise self._changed(archive, f"kind, execution key or system of entry {entry.index} are not what its body says")

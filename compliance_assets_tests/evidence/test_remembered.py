@@ -90,6 +90,12 @@ def test_lists_say_the_same_as_the_ledger_does(river: River) -> None:
         assert [one.digest for one in kept.of_kind(kind, SYSTEM)] == [one.digest for one in ledger.of_kind(kind, SYSTEM)]
 
 
+def test_what_was_read_of_trust_policies_does_not_pile_up_as_the_ledger_grows(river: River) -> None:
+    for times in range(1, 5):
+        asked_again(river)
+        assert len(river.archive.of_kind("reuse", SYSTEM)) == times and len(river.archive._policies) == 1
+
+
 def test_a_body_changed_after_it_was_verified_is_noticed(river: River) -> None:
     remembered = Remembered()
     river.archive.for_one_reading(remembered)
