@@ -78,8 +78,10 @@ _OF_GROUPS = ("scoring_rate_ratio", "calibration_error_difference", "worst_group
 
 def _places(one: Measurement, member: Any) -> Counts:
     """The number of each row's group, in the order of the measurement."""
-    names = {group.name: number for number, group in enumerate(one.groups)}
-    return np.array([names[name] for name in np.asarray(member).tolist()], dtype=np.int64)
+    import polars as pl
+
+    names = pl.Enum([group.name for group in one.groups])
+    return pl.Series(np.asarray(member, dtype=object), dtype=pl.String).cast(names).to_physical().to_numpy().astype(np.int64)
 
 
 def _between(whose: Clusters, cell: tuple[Counts, Counts], shape: tuple[int, ...], statistic: Callable[[Floats], Floats],
@@ -92,7 +94,7 @@ def _between(whose: Clusters, cell: tuple[Counts, Counts], shape: tuple[int, ...
 
 
 def _scarcest(whose: Clusters, place: Counts, groups: int) -> int:
-    return min(len(np.unique(whose.number[place == group])) for group in range(groups))
+    return min(int(np.count_nonzero(np.bincount(whose.number[place == group]))) for group in range(groups))
 
 
 def _told(one: Measurement, found: Found, place: Counts, rows: Sampled, own: Callable[[Sampled], Found] | None, *,

@@ -56,8 +56,9 @@ class Clusters:
         """Of these rows alone (a mask, a slice or places)."""
         if isinstance(rows, slice) and rows == slice(None):
             return self
-        there, number = np.unique(self.number[rows], return_inverse=True)
-        return Clusters(number.astype(np.int64), len(there), self.by)
+        number = self.number[rows]
+        there = np.bincount(number, minlength=self.count) > 0
+        return Clusters((np.cumsum(there) - 1)[number], int(there.sum()), self.by)
 
     @cached_property
     def _block(self) -> Counts:
@@ -242,7 +243,7 @@ def _influence(y: Counts, score: Floats, clusters: Clusters) -> tuple[float | No
     of_positive, of_negative = clusters.number[y == 1], clusters.number[y == 0]
     moved = np.bincount(of_positive, weights=on_grid((positive - value) / len(positive)), minlength=clusters.count) + np.bincount(
         of_negative, weights=on_grid((negative - value) / len(negative)), minlength=clusters.count)
-    return value, moved.astype(np.float64), min(len(np.unique(of_positive)), len(np.unique(of_negative)))
+    return value, moved.astype(np.float64), min(int(np.count_nonzero(np.bincount(rows))) for rows in (of_positive, of_negative))
 
 
 def _of_sums(influence: Floats) -> float:
