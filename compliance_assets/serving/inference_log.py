@@ -11,9 +11,8 @@ from __future__ import annotations
 import json
 import os
 import threading
-import time
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -27,8 +26,6 @@ from compliance_assets.serving.row_texts import as_sent
 from compliance_assets.trust.canonical import parse_rfc3339, rfc3339
 
 _encoded = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=True, check_circular=False).encode
-_WORTH_A_THREAD = 0.001
-"""Seconds. Handing a flush to a second thread costs a tenth of this; a disk that is quicker gains nothing by it."""
 ANSWERING = "answering"
 SHADOW = "shadow"
 
@@ -87,16 +84,25 @@ class Answered:
     sent: Sequence[str]
     """Each row as JSON text."""
 
+    def __post_init__(self) -> None:
+        columns = (self.ids, self.inputs, self.features, self.scores, self.decisions, self.monitoring, self.sent)
+        if len({len(column) for column in columns}) != 1:
+            raise ValueError("the columns of an answer differ in length")
+
     def lines(self) -> bytes:
         """`Decision.line` of each, in the order of the rows."""
         to_features = f',"environment":{_word(self.environment)},"features":'
         to_monitoring = f',"microseconds":{self.microseconds},"model":{_word(self.model)},"monitoring":'
         to_row = f',"release":{_word(self.release)},"request_id":{_word(self.request_id)},"role":{_word(self.role)},"row":'
         to_end = f',"server":{_word(self.server)},"time":{_word(self.time)}}}\n'
-        columns = zip(self.decisions, self.features, self.ids, self.inputs, self.monitoring, self.scores, strict=True)
+        groups: dict[tuple[tuple[str, str], ...], str] = {(): "{}"}  # a few, for a thousand rows
+        named = [tuple(group.items()) for group in self.monitoring]
+        for group in {*named} - {*groups}:
+            groups[group] = _encoded(dict(group))
+        columns = zip(self.decisions, self.features, self.ids, self.inputs, map(groups.__getitem__, named), self.scores, strict=True)
         return "".join([
             f'{{"decision":{_word(decision)}{to_features}{_word(features)},"id":{_word(id)},"input":{_word(input)}{to_monitoring}'
-            f'{_encoded(dict(group)) if group else "{}"}{to_row}{row},"score":{_word(score)}{to_end}'
+            f'{group}{to_row}{row},"score":{_word(score)}{to_end}'
             for row, (decision, features, id, input, group, score) in enumerate(columns)]).encode()
 
     def input_lines(self) -> bytes:
@@ -115,13 +121,9 @@ class InferenceLog:
         self.folder = folder
         self._suffix = f"{server}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
         self._writing = threading.Lock()
-        self._flushing = threading.Lock()
         self._second = ThreadPoolExecutor(1, thread_name_prefix="flush")
         self._day = ""
-        self._files: tuple[int, int] | None = None
-        self._slow = False
-        self._written = 0
-        self._flushed = 0
+        self._inputs, self._decisions = _Lines("inputs"), _Lines("decisions")
         try:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         except OSError as error:
@@ -129,67 +131,78 @@ class InferenceLog:
 
     def append(self, batch: Iterable[tuple[Decision, Mapping[str, Any]]]) -> None:
         """Write decisions and what they were about."""
-        decisions, inputs = [], []
-        for decision, row in batch:
-            decisions.append(decision.line())
-            inputs.append(as_sent({"id": decision.id, "row": row}).encode() + b"\n")
-        self._append(b"".join(inputs), b"".join(decisions))
+        pairs = list(batch)
+        self._append(b"".join([as_sent({"id": decision.id, "row": row}).encode() + b"\n" for decision, row in pairs]),
+                     lambda: b"".join([decision.line() for decision, _ in pairs]))
 
     def append_answer(self, answered: Answered) -> None:
         """Write the decisions of one answer and what they were about."""
-        self._append(answered.input_lines(), answered.lines())
+        self._append(answered.input_lines(), answered.lines)
 
-    def _append(self, inputs: bytes, decisions: bytes) -> None:
+    def _append(self, inputs: bytes, decisions: Callable[[], bytes]) -> None:
         try:
-            with self._writing:
-                inputs_file, decisions_file = self._today()
-                # Inputs first, so that no decision ever lacks its input.
-                _write(inputs_file, inputs)
-                _write(decisions_file, decisions)
-                self._written += 1
-                mine = self._written
-            self._flush(mine)
+            # Inputs first, so that no decision ever lacks its input; while the disk takes them, the decisions are put into words.
+            mine = self._write(self._inputs, inputs)
+            inputs_kept = self._second.submit(self._inputs.flush, mine)
+            try:
+                self._decisions.flush(self._write(self._decisions, decisions()))
+            finally:
+                inputs_kept.result()
         except OSError as error:
             raise _cannot_write(self.folder, error) from error
 
-    def _today(self) -> tuple[int, int]:
-        day = datetime.now(UTC).strftime("%Y-%m-%d")
-        if self._files is None or day != self._day:
-            with self._flushing:
+    def _write(self, lines: _Lines, content: bytes) -> int:
+        with self._writing:
+            day = datetime.now(UTC).strftime("%Y-%m-%d")
+            if day != self._day:
                 self.close()
-                flags = os.O_APPEND | os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC
-                opened = [os.open(self.folder / f"{kind}-{day}-{self._suffix}.jsonl", flags, 0o600)
-                          for kind in ("inputs", "decisions")]
-                self._files, self._day = (opened[0], opened[1]), day
-        assert self._files is not None
-        return self._files
-
-    def _flush(self, mine: int) -> None:
-        with self._flushing:
-            if self._flushed >= mine or self._files is None:  # another thread's flush covered ours, or a new day did
-                return
-            covered = self._written
-            begun = time.monotonic()
-            if self._slow:
-                # Both at once: a disk takes one flush of its own cache for two files as well as for one.
-                inputs = self._second.submit(os.fdatasync, self._files[0])
-                try:
-                    os.fdatasync(self._files[1])
-                finally:
-                    inputs.result()
-            else:
-                for file in self._files:
-                    os.fdatasync(file)
-            self._slow = time.monotonic() - begun > _WORTH_A_THREAD
-            self._flushed = covered
+                for one in (self._inputs, self._decisions):
+                    one.open(self.folder / f"{one.kind}-{day}-{self._suffix}.jsonl")
+                self._day = day
+            return lines.write(content)
 
     def close(self) -> None:
         """Flush and close what is open. Safe to call twice."""
-        if self._files is not None:
-            for file in self._files:
-                os.fdatasync(file)
-                os.close(file)
-            self._files = None
+        self._day = ""
+        for one in (self._inputs, self._decisions):
+            one.close()
+
+
+class _Lines:
+    """One kind of lines of one day: how many batches were written to its file, and how many of them are on the disk."""
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        self._file: int | None = None
+        self._written = 0
+        self._flushed = 0
+        self._flushing = threading.Lock()
+
+    def open(self, path: Path) -> None:
+        self._file = os.open(path, os.O_APPEND | os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+
+    def write(self, content: bytes) -> int:
+        """Append a batch, one caller at a time; its number is what `flush` takes."""
+        assert self._file is not None
+        _write(self._file, content)
+        self._written += 1
+        return self._written
+
+    def flush(self, mine: int) -> None:
+        """Return when batch `mine` is on the disk."""
+        with self._flushing:
+            if self._flushed >= mine or self._file is None:  # another thread's flush covered ours, or a new day did
+                return
+            covered = self._written
+            os.fdatasync(self._file)
+            self._flushed = covered
+
+    def close(self) -> None:
+        with self._flushing:
+            if self._file is not None:
+                os.fdatasync(self._file)
+                os.close(self._file)
+                self._file = None
 
 
 def _write(file: int, content: bytes) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
 import threading
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -162,16 +164,13 @@ def test_an_answers_lines_are_those_of_its_decisions(tmp_path_factory: pytest.Te
         assert together.read_bytes() == alone.read_bytes()
 
 
-def test_columns_of_an_answer_that_differ_in_length_are_not_written(tmp_path: Path) -> None:
-    answered = Answered("t", "r", "m", "rel", "production", "blue", "answering", 5, ids=("a", "b"), inputs=("i",) * 2, features=("f",) * 2,
-                        scores=("0.1",), decisions=("favourable",) * 2, monitoring=({}, {}), sent=("{}", "{}"))
-    log = InferenceLog(tmp_path, "blue")
-    with pytest.raises(ValueError, match="shorter"):
-        log.append_answer(answered)
-    with pytest.raises(ValueError, match="shorter"):
-        log.append_answer(dataclasses.replace(answered, scores=("0.1",) * 2, sent=("{}",)))
-    log.close()
-    assert list(read_log(tmp_path)) == [] == list(read_inputs(tmp_path))
+@pytest.mark.parametrize("column", ["ids", "inputs", "features", "scores", "decisions", "monitoring", "sent"])
+def test_an_answer_whose_columns_differ_in_length_cannot_be_made(column: str) -> None:
+    whole: dict[str, Any] = {"ids": ("a", "b"), "inputs": ("i",) * 2, "features": ("f",) * 2, "scores": ("0.1",) * 2,
+                             "decisions": ("favourable",) * 2, "monitoring": ({}, {}), "sent": ("{}", "{}")}
+    Answered("t", "r", "m", "rel", "production", "blue", "answering", 5, **whole)
+    with pytest.raises(ValueError, match="differ in length"):
+        Answered("t", "r", "m", "rel", "production", "blue", "answering", 5, **{**whole, column: whole[column][:1]})
 
 
 def test_every_decision_has_128_bits_of_its_own() -> None:
@@ -181,19 +180,32 @@ def test_every_decision_has_128_bits_of_its_own() -> None:
     assert new_decision_ids(0) == []
 
 
-def test_a_slow_disk_is_flushed_by_two_threads_and_a_quick_one_by_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    flushed: list[tuple[str, int]] = []
-    seconds = [0.003] * 2 + [0.0] * 4
+def test_an_answer_is_given_when_both_files_are_on_the_disk_whichever_is_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept: list[tuple[str, int]] = []
+    late = {"flush": 0.0, "MainT": 0.0}
 
     def fdatasync(file: int) -> None:
-        clock[0] += seconds[len(flushed)]
-        flushed.append((threading.current_thread().name[:5], file))
+        thread = threading.current_thread().name[:5]
+        time.sleep(late[thread])
+        kept.append((thread, file))
 
-    clock = [0.0]
-    monkeypatch.setattr("compliance_assets.serving.inference_log.time", SimpleNamespace(monotonic=lambda: clock[0]))
     monkeypatch.setattr("compliance_assets.serving.inference_log.os.fdatasync", fdatasync)
     log = InferenceLog(tmp_path, "blue")
-    for _ in range(3):
+    for slow in ("flush", "MainT"):
+        late |= {"flush": 0.0, "MainT": 0.0, slow: 0.05}
+        kept.clear()
         log.append(decisions(1))
-    assert len({file for _, file in flushed}) == 2 and len(flushed) == 6, "both files, each time"
-    assert [sum(name == "flush" for name, _ in flushed[start:start + 2]) for start in (0, 2, 4)] == [0, 1, 0]
+        assert [thread for thread, _ in kept][-1] == slow, "the later one was waited for"
+        assert len({file for _, file in kept}) == 2, "the inputs and the decisions"
+
+
+@pytest.mark.parametrize("thread", ["flush", "MainT"])
+def test_an_answer_of_which_one_file_does_not_reach_the_disk_is_not_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, thread: str) -> None:
+    def fdatasync(_: int) -> None:
+        if threading.current_thread().name[:5] == thread:
+            raise OSError(errno.EIO, "Input/output error")
+
+    log = InferenceLog(tmp_path, "blue")
+    monkeypatch.setattr("compliance_assets.serving.inference_log.os.fdatasync", fdatasync)
+    with pytest.raises(ServingError, match="cannot be written"):
+        log.append(decisions(1))
