@@ -56,9 +56,8 @@ def bare(spec_path: str, port: str) -> None:
     from compliance_assets.serving.switch import StopSwitch
 
     class Nothing(InferenceLog):
-        def append_answer(self, ids: Any, sent: Any, answered: Any) -> None:
-            """Has the decisions put together, as ever, and keeps nothing."""
-            answered()
+        def append_answer(self, answered: Any) -> None:
+            """Keeps nothing."""
 
     spec = ServerSpec.read(Path(spec_path)).model_copy(update={"port": int(port)})
     with tempfile.TemporaryDirectory() as folder:

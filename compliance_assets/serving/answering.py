@@ -121,19 +121,17 @@ class Answering:
         if len(request_id) > LONGEST_REQUEST_ID:
             raise Problem(422, "Outside the contract", f"x-request-id: longer than {LONGEST_REQUEST_ID} characters.")
         moment, microseconds = now_text(), int((time.monotonic() - called.started) * 1e6)
-        texts, ids = RowTexts(columns), new_decision_ids(len(rows))
-
-        def answered() -> Answered:
-            return Answered(
-                time=moment, request_id=request_id, model=spec.model, release=spec.release, environment=spec.environment,
-                server=spec.server, role=called.role, microseconds=microseconds, ids=ids, inputs=texts.digests(),
-                features=RowTexts(features).digests(), scores=[repr(score) for score in scores], decisions=decided, monitoring=groups)
-
+        texts = RowTexts(columns)
+        answered = Answered(
+            time=moment, request_id=request_id, model=spec.model, release=spec.release, environment=spec.environment, server=spec.server,
+            role=called.role, microseconds=microseconds, ids=new_decision_ids(len(rows)), inputs=texts.digests(),
+            features=RowTexts(features).digests(), scores=[repr(score) for score in scores], decisions=decided, monitoring=groups,
+            sent=texts.sent())
         try:
-            self.log.append_answer(ids, texts.sent(), answered)
+            self.log.append_answer(answered)
         except ServingError as error:
             raise Problem(503, "Not logged, so not answered", str(error)) from error
-        return {"inference_ids": ids, "scores": scores, "decisions": decided, "version": self.loaded.version}
+        return {"inference_ids": list(answered.ids), "scores": scores, "decisions": decided, "version": self.loaded.version}
 
     def _scores(self, columns: Mapping[str, Sequence[Any]], rows: int) -> tuple[list[float], dict[str, list[Any]]]:
         """Scores and, column by column, the features they rest on. What the feature code cannot compute is a refusal, never a guess."""

@@ -81,9 +81,11 @@ class Answered:
     scores: Sequence[str]
     decisions: Sequence[str]
     monitoring: Sequence[Mapping[str, str]]
+    sent: Sequence[str]
+    """Each row as JSON text."""
 
     def __post_init__(self) -> None:
-        columns = (self.ids, self.inputs, self.features, self.scores, self.decisions, self.monitoring)
+        columns = (self.ids, self.inputs, self.features, self.scores, self.decisions, self.monitoring, self.sent)
         if len({len(column) for column in columns}) != 1:
             raise ValueError("the columns of an answer differ in length")
 
@@ -102,6 +104,10 @@ class Answered:
             f'{{"decision":{_word(decision)}{to_features}{_word(features)},"id":{_word(id)},"input":{_word(input)}{to_monitoring}'
             f'{group}{to_row}{row},"score":{_word(score)}{to_end}'
             for row, (decision, features, id, input, group, score) in enumerate(columns)]).encode()
+
+    def input_lines(self) -> bytes:
+        """What each decision was about, with its id."""
+        return "".join([f'{{"id":{_word(id)},"row":{row}}}\n' for id, row in zip(self.ids, self.sent, strict=True)]).encode()
 
 
 class InferenceLog:
@@ -129,13 +135,9 @@ class InferenceLog:
         self._append(b"".join([as_sent({"id": decision.id, "row": row}).encode() + b"\n" for decision, row in pairs]),
                      lambda: b"".join([decision.line() for decision, _ in pairs]))
 
-    def append_answer(self, ids: Sequence[str], sent: Sequence[str], answered: Callable[[], Answered]) -> None:
-        """Write the decisions of one answer and what they were about: `sent`, each row as JSON text.
-
-        `answered` puts the decisions together; it is called while the disk already takes the rows.
-        """
-        inputs = "".join([f'{{"id":{_word(id)},"row":{row}}}\n' for id, row in zip(ids, sent, strict=True)])
-        self._append(inputs.encode(), lambda: answered().lines())
+    def append_answer(self, answered: Answered) -> None:
+        """Write the decisions of one answer and what they were about."""
+        self._append(answered.input_lines(), answered.lines)
 
     def _append(self, inputs: bytes, decisions: Callable[[], bytes]) -> None:
         try:

@@ -151,12 +151,11 @@ def test_an_answers_lines_are_those_of_its_decisions(tmp_path_factory: pytest.Te
     answered = Answered(
         time=shared.time, request_id=shared.request_id, model=shared.model, release=shared.release, environment=shared.environment,
         server=shared.server, role=shared.role, microseconds=shared.microseconds, ids=ids, inputs=inputs, features=features, scores=scores,
-        decisions=decided, monitoring=groups)
+        decisions=decided, monitoring=groups, sent=RowTexts(columns).sent())
     pairs = [(dataclasses.replace(shared, id=id, row=place, input=seen, features=made, score=score, decision=decision, monitoring=group), row)
              for place, (id, seen, made, score, decision, group, row) in enumerate(given_rows)]
     folder = tmp_path_factory.mktemp("logs")
-    for name, write in (("alone", lambda log: log.append(pairs)), ("together",
-                        lambda log: log.append_answer(ids, RowTexts(columns).sent(), lambda: answered))):
+    for name, write in (("alone", lambda log: log.append(pairs)), ("together", lambda log: log.append_answer(answered))):
         log = InferenceLog(folder / name, "blue")
         write(log)
         log.close()
@@ -165,21 +164,13 @@ def test_an_answers_lines_are_those_of_its_decisions(tmp_path_factory: pytest.Te
         assert together.read_bytes() == alone.read_bytes()
 
 
-@pytest.mark.parametrize("column", ["ids", "inputs", "features", "scores", "decisions", "monitoring"])
+@pytest.mark.parametrize("column", ["ids", "inputs", "features", "scores", "decisions", "monitoring", "sent"])
 def test_an_answer_whose_columns_differ_in_length_cannot_be_made(column: str) -> None:
     whole: dict[str, Any] = {"ids": ("a", "b"), "inputs": ("i",) * 2, "features": ("f",) * 2, "scores": ("0.1",) * 2,
-                             "decisions": ("favourable",) * 2, "monitoring": ({}, {})}
+                             "decisions": ("favourable",) * 2, "monitoring": ({}, {}), "sent": ("{}", "{}")}
     Answered("t", "r", "m", "rel", "production", "blue", "answering", 5, **whole)
     with pytest.raises(ValueError, match="differ in length"):
         Answered("t", "r", "m", "rel", "production", "blue", "answering", 5, **{**whole, column: whole[column][:1]})
-
-
-def test_rows_and_ids_that_differ_in_number_are_not_written(tmp_path: Path) -> None:
-    log = InferenceLog(tmp_path, "blue")
-    with pytest.raises(ValueError, match="shorter"):
-        log.append_answer(("a", "b"), ("{}",), lambda: pytest.fail("nothing is put together"))
-    log.close()
-    assert list(read_log(tmp_path)) == [] == list(read_inputs(tmp_path))
 
 
 def test_every_decision_has_128_bits_of_its_own() -> None:
