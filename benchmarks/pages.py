@@ -5,7 +5,7 @@ runs them; a client with one connection asks. The first page after the start wai
 is stated apart, and so is the memory that the process holds afterwards. Processor ms: what the process itself worked for one visit, whatever
 else the machine did.
 
-    python benchmarks/pages.py [FOLDER] [RELEASES]      default: a new folder, 9,000 releases; a folder with a world in it is used as it is
+    python -m benchmarks.pages [FOLDER] [RELEASES]      default: a new folder, 9,000 releases; a folder with a world in it is used as it is
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def main(root: Path, releases: int) -> None:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     token = new_token()
-    process = subprocess.Popen([sys.executable, __file__, "serve", str(root), str(port), token_hash(token)])
+    process = subprocess.Popen([sys.executable, "-m", "benchmarks.pages", "serve", str(root), str(port), token_hash(token)])
     try:
         measure(process.pid, port, token, asked)
     finally:
