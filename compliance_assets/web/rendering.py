@@ -23,7 +23,7 @@ from starlette.responses import HTMLResponse
 
 from compliance_assets.errors import ComplianceError
 from compliance_assets.governance.charts import Chart
-from compliance_assets.governance.charts.reading import shown
+from compliance_assets.governance.documents.in_words import counted
 from compliance_assets.governance.runbook.log import Log, lines
 from compliance_assets.trust.canonical import parse_rfc3339
 from compliance_assets.web.forwarding import EVERY_ANSWER
@@ -147,11 +147,6 @@ def roles(sentence: str) -> str:
 
 
 _ROLE = re.compile(r"(?<=× )\w+|(?<=\()\w+(?=\))")
-
-
-def counted(number: int) -> str:
-    """`10 012`."""
-    return shown(float(number))
 
 
 def upfirst(text: str) -> str:
